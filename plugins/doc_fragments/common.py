@@ -1,0 +1,24 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """The options of every module that changes something."""
+
+    DOCUMENTATION = r"""
+options:
+  lab:
+    description:
+      - The name of the lab that the objects belong to. It is left on them as a mark in the kernel (the alias of a link, the
+        alias of a namespace's C(lo)), by which M(nslab.netns.topology) knows them as the lab's own.
+      - Without it, objects are made without a mark, as C(ip) would make them.
+    type: str
+  lock_timeout:
+    description:
+      - How many seconds to wait for another run of this collection on the same host, before failing with its name.
+    type: float
+    default: 60.0
+"""

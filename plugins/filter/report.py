@@ -1,0 +1,140 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: report
+short_description: Show a lab as text
+version_added: 0.1.0
+author:
+  - nslab contributors (@nslab)
+description:
+  - Draws the namespaces of a topology document and how they are wired, lists what probes have found, and says what was changed.
+positional: _input, changes, probes
+options:
+  _input:
+    description:
+      - A topology document, such as the RV(nslab.netns.netns_info#module:topology) of M(nslab.netns.netns_info).
+    type: dict
+    required: true
+  changes:
+    description:
+      - The RV(nslab.netns.topology#module:changes) of M(nslab.netns.topology). If it is not given, nothing is said of changes.
+    type: list
+    elements: dict
+  probes:
+    description:
+      - The RV(nslab.netns.ns_probe#module:results) of M(nslab.netns.ns_probe).
+    type: list
+    elements: dict
+    default: []
+"""
+
+EXAMPLES = r"""
+- name: Look at the lab that stands
+  nslab.netns.netns_info:
+  register: facts
+
+- name: Draw it
+  ansible.builtin.debug:
+    msg: "{{ facts.topology | nslab.netns.report }}"
+  when: facts.topology is not none
+"""
+
+RETURN = r"""
+_value:
+  description: The text, in several lines.
+  type: str
+  sample: |-
+    Lab routed
+
+    server
+      lo              1.1.1.1/24
+      vethS           10.0.1.2/24  ------ router:veth-srv
+      routes          default via 10.0.1.1 dev vethS
+
+    server -> 2.2.2.2  reachable, 0.071 ms
+
+    Nothing had to be changed.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable, Optional
+
+from ansible.errors import AnsibleFilterError
+
+
+def report(
+    topology: Any, changes: Optional[Sequence[Mapping[str, Any]]] = None, probes: Sequence[Mapping[str, Any]] = ()
+) -> str:
+    """A topology document as text, with probe results and the number of changes."""
+    if not isinstance(topology, Mapping) or "namespaces" not in topology:
+        raise AnsibleFilterError("nslab.netns.report: the input is no topology document, a dictionary with 'namespaces'")
+    peers: dict[str, str] = {}
+    for link in topology.get("links") or ():
+        first, second = link["endpoints"]
+        peers[first], peers[second] = second, first
+    blocks = [f"Lab {topology.get('name', 'without a name')}"]
+    blocks += [_namespace(name, body or {}, peers) for name, body in topology["namespaces"].items()]
+    if probes:
+        blocks.append(_probes(probes))
+    if changes is not None:
+        count = f"{len(changes)} changes were made." if len(changes) != 1 else "1 change was made."
+        blocks.append(count if changes else "Nothing had to be changed.")
+    return "\n\n".join(blocks)
+
+
+def _namespace(name: str, body: Mapping[str, Any], peers: Mapping[str, str]) -> str:
+    interfaces = dict(body.get("interfaces") or {})
+    for end in peers:
+        namespace, _colon, interface = end.partition(":")
+        if namespace == name:
+            interfaces.setdefault(interface, {})
+    rows = [(interface, _carries(settings or {}), peers.get(f"{name}:{interface}")) for interface, settings in interfaces.items()]
+    width = max((len(text) for _interface, text, peer in rows if peer), default=0)
+    lines = [name]
+    lines += [_row(interface, f"{text:<{width}}  ------ {peer}" if peer else text) for interface, text, peer in rows]
+    lines += [_row("" if i else "routes", _route(route)) for i, route in enumerate(body.get("routes") or ())]
+    sysctls = (body.get("sysctls") or {}).items()
+    lines += [_row("" if i else "sysctls", f"{key} = {value}") for i, (key, value) in enumerate(sysctls)]
+    return "\n".join(lines)
+
+
+def _row(label: str, text: str) -> str:
+    return f"  {label:<15} {text}".rstrip()
+
+
+def _carries(settings: Mapping[str, Any]) -> str:
+    words = [str(a["address"]) if isinstance(a, Mapping) else str(a) for a in settings.get("addresses") or ()]
+    words += [f"mtu {settings['mtu']}"] if settings.get("mtu") else []
+    words += ["down"] if settings.get("up") is False else []
+    return ", ".join(words)
+
+
+def _route(route: Mapping[str, Any]) -> str:
+    words = [str(route["type"])] if route.get("type", "unicast") != "unicast" else []
+    words.append(str(route["to"]))
+    words += [f"{key} {route[key]}" for key in ("via", "dev", "src", "metric", "table", "mtu") if route.get(key)]
+    for hop in route.get("nexthops") or ():
+        words.append("nexthop " + " ".join(f"{key} {hop[key]}" for key in ("via", "dev", "weight") if hop.get(key)))
+    return " ".join(words)
+
+
+def _probes(probes: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for probe in probes:
+        port = f" {probe['protocol']} port {probe['port']}" if probe.get("port") else ""
+        rtt = f", {probe['rtt_ms']:.3f} ms" if probe.get("rtt_ms") is not None else f": {probe['evidence']['text']}"
+        failed = "" if probe["passed"] else f" (expected {probe['expect']})"
+        rows.append((f"{probe['from']} -> {probe['to']}{port}", f"{probe['outcome']}{rtt}{failed}"))
+    width = max(len(subject) for subject, _found in rows)
+    return "\n".join(f"{subject:<{width}}  {found}" for subject, found in rows)
+
+
+class FilterModule:
+    """The filters of this file."""
+
+    def filters(self) -> dict[str, Callable[..., str]]:
+        return {"report": report}

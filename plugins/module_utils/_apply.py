@@ -1,0 +1,219 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Makes the changes of a plan, and takes them back if one of them fails.
+
+Names are resolved to open namespaces and interface indexes when the plan was made; what comes to have the same name
+meanwhile is never touched.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from types import FrameType
+from typing import Callable, Iterator, Optional
+
+from . import _changes as c
+from . import _memory as memory
+from . import _sysctl as sysctl
+from ._errors import NslabError, StepFailed
+from ._machine import Machine
+from ._model import Endpoint, State
+from ._netlink import decode, encode
+from ._plan import Plan
+
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Application:
+    """A plan while it is applied: the journal of what was done, until ``commit``."""
+
+    def __init__(self, plan: Plan, state: State, machine: Machine, lab: str) -> None:
+        self._plan = plan
+        self._machine = machine
+        self._lab = lab
+        self._remembered = state.remembered
+        self._indexes = {
+            name: {link.name: link.index for link in namespace.links.values()}
+            for name, namespace in state.namespaces.items()
+        }
+        self._journal: list[c.Step] = []
+
+    def apply(self) -> None:
+        """Make all changes. Raises StepFailed after having taken back what was done."""
+        encode.require()
+        with _noted_signals() as noted:
+            for step in self._plan.steps:
+                if noted:
+                    remains = self.roll_back()
+                    raise StepFailed("apply", "", f"stopped by {signal.Signals(noted[0]).name}", remains)
+                self._apply_step(step)
+
+    def _apply_step(self, step: c.Step) -> None:
+        try:
+            if step.remember:
+                self._remember(step)
+            self._make(step.change)
+        except (NslabError, OSError) as error:
+            if isinstance(step.change, c.SetLink):
+                # One message may set several things; the kernel stops at the one that fails (do_setlink()).
+                self._journal.append(step)
+            raise StepFailed(str(c.describe(step.change)), step.change.path, _words(error), self.roll_back()) from error
+        except BaseException:
+            self.roll_back()
+            raise
+        self._journal.append(step)
+
+    def _remember(self, step: c.Step) -> None:
+        entry = step.remember
+        if entry is None:
+            return
+        if entry.kind == "sysctl" and entry.before is None:
+            with self._machine.entered(entry.namespace):
+                entry = entry._replace(before=sysctl.read(entry.object))
+        memory.append(self._lab, [entry._replace(inode=self._machine.handle(entry.namespace).inode)])
+
+    def roll_back(self) -> list[str]:
+        """Take back what was done, the last first. Returns what could not be taken back, in words."""
+        remains = []
+        for step in reversed(self._journal):
+            for change in step.undo:
+                try:
+                    self._make(change)
+                except (NslabError, OSError) as error:
+                    remains.append(f"{c.describe(change)}: {_words(error)}")
+        self._journal.clear()
+        if any(step.remember for step in self._plan.steps) and not remains:
+            memory.rewrite(self._lab, self._remembered)
+        return remains
+
+    def commit(self) -> None:
+        """Keep what was done, and forget what the lab has put back."""
+        if self._plan.forgotten:
+            gone = {entry[:4] for entry in self._plan.forgotten}
+            memory.rewrite(self._lab, [entry for entry in memory.recall(self._lab) if entry[:4] not in gone])
+        self._journal.clear()
+
+    # --- one change --------------------------------------------------------------------------------------------------
+
+    def _make(self, change: c.Change) -> None:
+        makers: dict[type, Callable[..., None]] = {
+            c.AddNamespace: self._add_namespace,
+            c.RemoveNamespace: self._remove_namespace,
+            c.RestoreNamespace: self._restore_namespace,
+            c.AddVeth: self._add_veth,
+            c.RemoveLink: self._remove_link,
+            c.MoveLink: self._move_link,
+            c.SetLink: self._set_link,
+            c.SetUp: self._set_up,
+            c.AddAddress: self._add_address,
+            c.ReplaceAddress: self._add_address,
+            c.RemoveAddress: self._remove_address,
+            c.AddRoute: self._add_route,
+            c.ReplaceRoute: self._replace_route,
+            c.RemoveRoute: self._remove_route,
+            c.SetSysctl: self._set_sysctl,
+        }
+        makers[type(change)](change)
+
+    def _index(self, end: Endpoint) -> int:
+        return self._indexes[end.namespace][end.interface]
+
+    def _add_namespace(self, change: c.AddNamespace) -> None:
+        self._machine.create(change.name, change.alias)
+        self._indexes[change.name] = {"lo": 1}
+
+    def _remove_namespace(self, change: c.RemoveNamespace) -> None:
+        self._machine.remove_name(change.name)
+
+    def _restore_namespace(self, change: c.RestoreNamespace) -> None:
+        self._machine.restore_name(change.name)
+
+    def _add_veth(self, change: c.AddVeth) -> None:
+        here, there = change.ends
+        settings = list(zip(change.mtus, change.macs, change.indexes))
+        session = self._machine.session(here.namespace)
+        peer_fd = self._machine.handle(there.namespace).fd
+        encode.add_veth(session, here.interface, there.interface, peer_fd, settings)
+        try:
+            for end, alias in zip(change.ends, change.aliases):
+                found = decode.link(self._machine.session(end.namespace), name=end.interface)
+                if found is None:
+                    raise NslabError(f"{end} was removed or renamed by somebody else while it was made")
+                self._indexes[end.namespace][end.interface] = found.index
+                if alias:
+                    encode.set_link(self._machine.session(end.namespace), found.index, alias=alias)
+        except BaseException:
+            with contextlib.suppress(NslabError, KeyError):
+                encode.remove_link(session, self._index(here))
+            raise
+
+    def _remove_link(self, change: c.RemoveLink) -> None:
+        encode.remove_link(self._machine.session(change.end.namespace), self._index(change.end))
+
+    def _move_link(self, change: c.MoveLink) -> None:
+        index = self._index(change.end)
+        target = self._machine.handle(change.to.namespace)
+        encode.move_link(self._machine.session(change.end.namespace), index, target.fd, change.to.interface)
+        # The kernel keeps the index if it is free in the other namespace, else it gives a new one.
+        found = decode.link(self._machine.session(change.to.namespace), name=change.to.interface)
+        if found is None:
+            raise NslabError(f"{change.to} was removed or renamed by somebody else while it was moved")
+        self._indexes[change.to.namespace][change.to.interface] = found.index
+
+    def _set_link(self, change: c.SetLink) -> None:
+        session = self._machine.session(change.end.namespace)
+        encode.set_link(session, self._index(change.end), mtu=change.mtu, mac=change.mac, alias=change.alias)
+
+    def _set_up(self, change: c.SetUp) -> None:
+        encode.set_link(self._machine.session(change.end.namespace), self._index(change.end), up=change.up)
+
+    def _add_address(self, change: c.AddAddress) -> None:
+        encode.add_address(self._machine.session(change.end.namespace), self._index(change.end), change.address)
+
+    def _remove_address(self, change: c.RemoveAddress) -> None:
+        encode.remove_address(self._machine.session(change.end.namespace), self._index(change.end), change.address)
+
+    def _add_route(self, change: c.AddRoute) -> None:
+        encode.add_route(self._machine.session(change.namespace), change.route, self._indexes[change.namespace])
+
+    def _replace_route(self, change: c.ReplaceRoute) -> None:
+        session = self._machine.session(change.namespace)
+        encode.add_route(session, change.route, self._indexes[change.namespace], replace=True)
+
+    def _remove_route(self, change: c.RemoveRoute) -> None:
+        encode.remove_route(self._machine.session(change.namespace), change.route, self._indexes[change.namespace])
+
+    def _set_sysctl(self, change: c.SetSysctl) -> None:
+        with self._machine.entered(change.namespace):
+            sysctl.write(change.key, change.value)
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error)
+
+
+@contextlib.contextmanager
+def _noted_signals() -> Iterator[list[int]]:
+    """Note the signals that ask a process to stop, so that they take effect between steps and not within one."""
+    noted: list[int] = []
+
+    def note(number: int, _frame: Optional[FrameType]) -> None:
+        noted.append(number)
+
+    if threading.current_thread() is not threading.main_thread():  # Only that one may handle signals.
+        yield noted
+        return
+    before = {number: signal.signal(number, note) for number in _STOP_SIGNALS}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

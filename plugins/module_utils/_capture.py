@@ -1,0 +1,166 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From what is to a topology document that, applied again, changes nothing. The inverse of _document.py; pure.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Collection, Optional
+
+from ._kernel import mark_of
+from ._model import (
+    DEFAULT_METRIC_V6,
+    DEFAULT_MTU,
+    HOST,
+    LOOPBACK_MTU,
+    MAIN_TABLE,
+    STATIC_ROUTE_PROTOCOLS,
+    Address,
+    Endpoint,
+    Link,
+    Namespace,
+    NextHop,
+    Route,
+    State,
+)
+from ._sysctl import name_of
+
+Document = dict[str, Any]
+
+
+def capture(state: State, lab: str, also: Collection[str] = ()) -> Document:
+    """The document of what belongs to ``lab``, and of the unmarked namespaces in ``also``.
+
+    A sysctl is in it if the lab has set it; a MAC address is not, for the kernel does not tell a chosen one from a
+    random one.
+    """
+    names = [name for name, namespace in state.namespaces.items() if name != HOST and _belongs(namespace, lab, also)]
+    wires = _wires(state, lab, names)
+    ends = {end for wire in wires for end in wire}
+    document: Document = {"name": lab, "namespaces": {}, "links": [{"endpoints": list(map(str, w))} for w in wires]}
+    for name in [*names, HOST]:
+        body = _namespace(state, state.namespaces[name], lab, ends)
+        if body or name != HOST:
+            document["namespaces"][name] = body
+    return document
+
+
+def _belongs(namespace: Namespace, lab: str, also: Collection[str]) -> bool:
+    return namespace.lab == lab or (namespace.name in also and not namespace.lab)
+
+
+def _wires(state: State, lab: str, names: list[str]) -> list[tuple[Endpoint, Endpoint]]:
+    wires: list[tuple[Endpoint, Endpoint]] = []
+    seen: set[Endpoint] = set()
+    for name in [*names, HOST]:
+        for link in state.namespaces[name].links.values():
+            end = Endpoint(name, link.name)
+            if link.kind != "veth" or link.peer is None or end in seen:
+                continue
+            if all(e.namespace in names or mark_of(state, e) == lab for e in (end, link.peer)):
+                wires.append((end, link.peer))
+                seen |= {end, link.peer}
+    return wires
+
+
+def _namespace(state: State, namespace: Namespace, lab: str, ends: set[Endpoint]) -> Document:
+    body: Document = {}
+    remembered = [entry for entry in state.remembered if entry[1:3] == (namespace.name, namespace.inode)]
+    interfaces: Document = {}
+    for link in namespace.links.values():
+        is_end = Endpoint(namespace.name, link.name) in ends
+        if is_end or (link.name == "lo" and namespace.name != HOST):
+            settings = _interface(link, DEFAULT_MTU if is_end else LOOPBACK_MTU)
+            if settings or is_end:
+                interfaces[link.name] = settings
+    for entry in remembered:
+        if entry.kind == "address":
+            name, _space, text = entry.object.partition(" ")
+            found = next((a for a in namespace.links[name].addresses if a.address == text), None)
+            if found:
+                interfaces.setdefault(name, {}).setdefault("addresses", []).append(_address(found))
+    ours = {entry.after for entry in remembered if entry.kind == "route"}
+    routes = [
+        _route(route)
+        for route in namespace.routes
+        if (namespace.name != HOST and route.protocol in STATIC_ROUTE_PROTOCOLS) or str(route) in ours
+    ]
+    sysctls = {
+        name_of(entry.object): namespace.sysctls[entry.object]
+        for entry in remembered
+        if entry.kind == "sysctl" and namespace.sysctls.get(entry.object) is not None
+    }
+    for key, value in (("interfaces", interfaces), ("routes", routes), ("sysctls", sysctls)):
+        if value:
+            body[key] = value
+    return body
+
+
+def _interface(link: Link, default_mtu: int) -> Document:
+    body: Document = {}
+    if link.addresses:
+        body["addresses"] = [_address(address) for address in link.addresses]
+    if link.mtu != default_mtu:
+        body["mtu"] = link.mtu
+    if not link.up:
+        body["up"] = False
+    return body
+
+
+def _address(address: Address) -> Any:
+    body: Document = {"address": address.address}
+    if address.family == 4 and address.scope != ("host" if address.ip.ip.is_loopback else "global"):
+        body["scope"] = address.scope
+    if address.label:
+        body["label"] = address.label
+    if address.nodad:
+        body["nodad"] = True
+    if address.noprefixroute:
+        body["noprefixroute"] = True
+    if address.preferred_lft == "0":
+        body["preferred_lft"] = 0
+    return body if len(body) > 1 else address.address
+
+
+def _route(route: Route) -> Document:
+    body: Document = {"to": route.to}
+    if route.to in ("0.0.0.0/0", "::/0") and (route.via or route.nexthops or route.family == 4):
+        body["to"] = "default"
+    if route.type != "unicast":
+        body["type"] = route.type
+    body.update(_way(route.via, route.dev, route.onlink))
+    if route.src:
+        body["src"] = route.src
+    if route.metric and not (route.family == 6 and route.metric == DEFAULT_METRIC_V6):
+        body["metric"] = route.metric
+    if route.table != MAIN_TABLE:
+        body["table"] = route.table
+    if route.scope != route.default_scope:
+        body["scope"] = route.scope
+    if route.mtu:
+        body["mtu"] = route.mtu
+    if route.nexthops:
+        body["nexthops"] = [_nexthop(hop) for hop in route.nexthops]
+    return body
+
+
+def _nexthop(hop: NextHop) -> Document:
+    body = _way(hop.via, hop.dev, hop.onlink)
+    if hop.weight != 1:
+        body["weight"] = hop.weight
+    return body
+
+
+def _way(via: Optional[str], dev: str, onlink: bool) -> Document:
+    body: Document = {}
+    if via:
+        body["via"] = via
+    if dev:
+        body["dev"] = dev
+    if onlink:
+        body["onlink"] = True
+    return body

@@ -1,0 +1,77 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What can go wrong, in words for the user.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple, Sequence
+
+
+class Problem(NamedTuple):
+    """One thing that is wrong: where it stands, and what is wrong and would be right."""
+
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text}" if self.path else self.text
+
+
+class NslabError(Exception):
+    """Base of all errors that a module reports in place of a traceback."""
+
+
+class ProblemsFound(NslabError):
+    """Nothing was touched, because of these problems."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class InvalidInput(ProblemsFound):
+    """What the user wrote cannot be meant."""
+
+
+class Refused(ProblemsFound):
+    """What the user wrote is fine, but what is on the host stands against it."""
+
+
+class Busy(NslabError):
+    """Another run holds the host's lock."""
+
+
+class Missing(NslabError):
+    """The host lacks something that the collection needs."""
+
+
+class KernelError(NslabError):
+    """The kernel said no. ``number`` is its errno, ``words`` its extended acknowledgement, if it gave one."""
+
+    def __init__(self, number: int, words: str = "") -> None:
+        self.number = number
+        self.words = words
+        text = os.strerror(number)
+        super().__init__(f"{text} ({words})" if words else text)
+
+
+class StepFailed(NslabError):
+    """A step of a plan failed. ``remains`` tells what the rollback could not take back (normally nothing)."""
+
+    def __init__(self, step: str, path: str, cause: str, remains: Sequence[str] = ()) -> None:
+        self.step = step
+        self.path = path
+        self.cause = cause
+        self.remains = tuple(remains)
+        where = f"{path}: " if path else ""
+        if self.remains:
+            after = "Not everything could be taken back; this remains: " + "; ".join(self.remains)
+        else:
+            after = "Everything that this run had done was taken back."
+        super().__init__(f"{where}{step}: {cause}. {after}")

@@ -1,0 +1,185 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Everything that is in a namespace, as plain data.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import Any, Optional, Sequence
+
+from . import _memory as memory
+from . import _namespaces as namespaces
+from . import _sysctl as sysctl
+from ._capture import capture
+from ._errors import Missing, Problem, Refused
+from ._machine import Machine
+from ._model import HOST, STATIC_ROUTE_PROTOCOLS, Endpoint, State
+from ._netlink import decode
+from ._observe import Look
+
+Facts = dict[str, Any]
+
+
+def gather(names: Optional[Sequence[str]], sysctls: Sequence[str], lab: str) -> Facts:
+    """Facts on the named namespaces, or on all; and on the ``lab``, or the only one, as a topology document.
+
+    Raises Refused if a name stands for no namespace, and Missing without the right to enter namespaces.
+    """
+    if os.geteuid() != 0:
+        raise Missing("the inside of a namespace can be seen only as root; use 'become: true'")
+    entries = namespaces.entries()
+    broken = {entry.name: entry for entry in entries if entry.kind in ("stale", "dangling")}
+    with Machine() as machine:
+        known = [HOST, *machine.all_names()]
+        asked = list(dict.fromkeys(known if names is None else names))
+        unknown = [name for name in asked if name not in known]
+        if unknown:
+            raise Refused([_unknown(name, known, broken) for name in unknown])
+        state = State()
+        look = Look(machine, state, {})
+        look.at(known)
+        labs = sorted({ns.lab for ns in state.namespaces.values()} | {link.lab for _end, link in state.links()})
+        labs = [name for name in labs if name]
+        pids = namespaces.pids_inside()
+        links = {entry.name: entry for entry in entries}
+        facts: Facts = {
+            "namespaces": {
+                name: _namespace(machine, look, name, links.get(name), pids, sysctls)
+                for name in asked
+                if name in state.namespaces
+            },
+            "stale": [
+                {"name": entry.name, "kind": entry.kind, "target": entry.target or None} for entry in broken.values()
+            ],
+            "labs": labs,
+            "topology": None,
+        }
+        chosen = lab or (labs[0] if len(labs) == 1 else "")
+        if chosen:
+            facts["topology"] = _topology(machine, state, chosen, names or ())
+        return facts
+
+
+def _unknown(name: str, known: Sequence[str], broken: dict[str, namespaces.Entry]) -> Problem:
+    if name in broken:
+        return Problem("namespaces", f"{name!r} is a {broken[name].kind} entry in {namespaces.RUN_DIRECTORY}, no namespace")
+    return Problem("namespaces", f"there is no namespace {name!r}; there are {', '.join(known)}")
+
+
+def _topology(machine: Machine, state: State, lab: str, also: Sequence[str]) -> Facts:
+    state.remembered = memory.recall(lab)
+    for entry in state.remembered:
+        namespace = state.namespaces.get(entry.namespace)
+        if entry.kind == "sysctl" and namespace and namespace.inode == entry.inode:
+            with machine.entered(entry.namespace):
+                namespace.sysctls[entry.object] = sysctl.read(entry.object)
+    return capture(state, lab, also)
+
+
+def _namespace(
+    machine: Machine,
+    look: Look,
+    name: str,
+    entry: Optional[namespaces.Entry],
+    pids: dict[int, list[int]],
+    sysctls: Sequence[str],
+) -> Facts:
+    session = machine.session(name)
+    namespace = look.state.namespaces[name]
+    indexes = {link.index: link.name for link in namespace.links.values()}
+    nsid = -1 if name == HOST else decode.nsid(machine.session(HOST), machine.handle(name).fd)
+    with machine.entered(name):
+        settings = {key: sysctl.read(sysctl.key_of(key)) for key in sysctls}
+        listening = _listening()
+    return {
+        "name": name,
+        "lab": namespace.lab or None,
+        "inode": namespace.inode,
+        "nsid": nsid if nsid >= 0 else None,
+        "symlink": entry.target if entry and entry.kind == "symlink" else None,
+        "links": _links(look, name, decode.addresses(session)),
+        "routes": [_route(route) for route in decode.routes(session, indexes, kernel=True)],
+        "rules": decode.rules(session),
+        "neighbours": decode.neighbours(session, indexes),
+        "sysctls": settings,
+        "listening": listening,
+        "pids": pids.get(namespace.inode, []),
+    }
+
+
+def _links(look: Look, name: str, addresses: list[decode.RawAddress]) -> list[Facts]:
+    links = look.state.namespaces[name].links.values()
+    names = {link.index: link.name for link in links}
+    found = []
+    for link in links:
+        raw = look.raw[Endpoint(name, link.name)]
+        found.append(
+            {
+                "name": raw.name,
+                "index": raw.index,
+                "type": raw.kind or "physical",
+                "mtu": raw.mtu,
+                "mac": raw.mac or None,
+                "up": raw.up,
+                "flags": raw.flag_words,
+                "operstate": raw.operstate,
+                "alias": raw.alias or None,
+                "lab": link.lab or None,
+                "master": names.get(raw.master) if raw.master else None,
+                "peer": link.peer._asdict() if link.peer else None,
+                "addresses": [
+                    {
+                        **address.value._asdict(),
+                        "family": f"ipv{address.value.family}",
+                        "kernel": address.kernel,
+                        "flags": address.flag_words,
+                    }
+                    for address in addresses
+                    if address.index == raw.index
+                ],
+            }
+        )
+    return found
+
+
+def _route(route: decode.Route) -> Facts:
+    return {
+        **route._asdict(),
+        "family": f"ipv{route.family}",
+        "protocol": decode.ROUTE_PROTOCOLS.get(route.protocol, str(route.protocol)),
+        "nexthops": [hop._asdict() for hop in route.nexthops],
+        "static": route.protocol in STATIC_ROUTE_PROTOCOLS,
+    }
+
+
+def _listening() -> list[Facts]:
+    """The sockets that listen in the namespace that this thread is in, from /proc/thread-self/net."""
+    found = []
+    # proc(5): TCP_LISTEN is 0A; a UDP socket that is bound and not connected is in state 07.
+    for protocol, state in (("tcp", "0A"), ("tcp6", "0A"), ("udp", "07"), ("udp6", "07")):
+        try:
+            with open(f"/proc/thread-self/net/{protocol}", encoding="ascii") as file:
+                lines = file.readlines()[1:]
+        except FileNotFoundError:
+            continue
+        for line in lines:
+            fields = line.split()
+            if fields[3] == state:
+                address, _colon, port = fields[1].partition(":")
+                entry = {"protocol": protocol[:3], "address": _proc_address(address), "port": int(port, 16)}
+                found.append(entry)
+    return sorted(found, key=lambda entry: (str(entry["protocol"]), int(str(entry["port"])), str(entry["address"])))
+
+
+def _proc_address(text: str) -> str:
+    """An address of /proc/net/tcp: 32-bit words of network order, each printed in the machine's own order."""
+    words = [int(text[i : i + 8], 16) for i in range(0, len(text), 8)]
+    packed = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
+    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)

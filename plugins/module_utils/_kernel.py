@@ -1,0 +1,376 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the kernel makes of a change, side effects included: pure, on the model.
+
+The planner plays each change that it plans on a copy of the observed state. So it sees that a route was lost with the
+last address of its link before it compares routes, and the plan is whole in one pass. ``play`` returns, with what was
+lost, the changes that take it all back.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Callable, Optional
+
+from . import _changes as c
+from ._model import (
+    DEFAULT_MTU,
+    HOST,
+    IPV6_MIN_MTU,
+    LOOPBACK_MTU,
+    Address,
+    Endpoint,
+    Link,
+    Namespace,
+    NextHop,
+    Route,
+    State,
+)
+
+
+def copy(state: State) -> State:
+    """A state that can be played on without touching ``state``."""
+    return dataclasses.replace(
+        state,
+        namespaces={
+            name: dataclasses.replace(
+                namespace,
+                links={
+                    link.name: dataclasses.replace(link, addresses=list(link.addresses))
+                    for link in namespace.links.values()
+                },
+                routes=list(namespace.routes),
+                sysctls=dict(namespace.sysctls),
+            )
+            for name, namespace in state.namespaces.items()
+        },
+    )
+
+
+def play(state: State, change: c.Change) -> list[c.Change]:
+    """Change ``state`` as the kernel would, and return the changes that take it back, in the order to make them."""
+    return _EFFECTS[type(change)](state, change)
+
+
+def _add_namespace(state: State, change: c.AddNamespace) -> list[c.Change]:
+    state.namespaces[change.name] = new_namespace(change.name, change.alias)
+    state.stale -= {change.name}
+    return [c.RemoveNamespace(change.name)]
+
+
+def new_namespace(name: str, alias: str = "") -> Namespace:
+    """A namespace as it is made: with ``lo`` up, which has the addresses that the kernel gives it."""
+    loopback = Link("lo", 1, "loopback", LOOPBACK_MTU, "00:00:00:00:00:00", up=True, alias=alias)
+    loopback.kernel_addresses = (Address("127.0.0.1/8", scope="host"), Address("::1/128", scope="host"))
+    return Namespace(name, links={"lo": loopback})
+
+
+def _remove_namespace(state: State, change: c.RemoveNamespace) -> list[c.Change]:
+    # Its links stay in it: it lives until its handle is closed, which is after all that can fail.
+    state.namespaces.pop(change.name, None)
+    state.stale -= {change.name}
+    return [] if change.stale else [c.RestoreNamespace(change.name)]
+
+
+def _add_veth(state: State, change: c.AddVeth) -> list[c.Change]:
+    for i, end in enumerate(change.ends):
+        link = Link(
+            end.interface,
+            change.indexes[i],
+            "veth",
+            change.mtus[i] or DEFAULT_MTU,
+            change.macs[i],
+            alias=change.aliases[i],
+            peer=change.ends[1 - i],
+        )
+        state.namespaces[end.namespace].links[end.interface] = link
+    return [c.RemoveLink(change.ends[0], "veth", change.ends[1])]
+
+
+def _remove_link(state: State, change: c.RemoveLink) -> list[c.Change]:
+    link = state.namespaces[change.end.namespace].links[change.end.interface]
+    ends = (change.end, link.peer) if link.peer and state.link(link.peer) else (change.end,)
+    gone = [_cut(state, end) for end in ends]
+    links = [link for link, _routes in gone]
+    undo: list[c.Change] = []
+    if len(links) == 2:
+        undo.append(
+            c.AddVeth(
+                (ends[0], ends[1]),
+                (links[0].mtu, links[1].mtu),
+                (links[0].mac, links[1].mac),
+                (links[0].alias, links[1].alias),
+                (links[0].index, links[1].index),
+            )
+        )
+    for end, (link, _routes) in zip(ends, gone):
+        undo += [c.AddAddress(end, address) for address in link.addresses]
+        if link.up:
+            undo.append(c.SetUp(end, True))
+    for end, (_link, routes) in zip(ends, gone):
+        undo += [c.AddRoute(end.namespace, route) for route in _in_adding_order(routes)]
+    return undo
+
+
+def _cut(state: State, end: Endpoint) -> tuple[Link, list[Route]]:
+    """Take a link out of a namespace, with the routes that go with it."""
+    namespace = state.namespaces[end.namespace]
+    link = namespace.links.pop(end.interface)
+    # Unregistering a device flushes every route that has a way through it (fib_sync_down_dev(), rt6_disable_ip()).
+    kept, lost = [], []
+    for route in namespace.routes:
+        (lost if any(hop.dev == link.name for hop in route.hops) else kept).append(route)
+    for address in link.addresses:
+        kept, more = _without_source(kept, address)
+        lost += more
+    namespace.routes = kept
+    return link, lost
+
+
+def _move_link(state: State, change: c.MoveLink) -> list[c.Change]:
+    # dev_change_net_namespace() closes the device and takes its addresses; alias, MTU and MAC go along.
+    link, lost = _cut(state, change.end)
+    undo: list[c.Change] = [c.MoveLink(change.to, change.end)]
+    undo += [c.AddAddress(change.end, address) for address in link.addresses]
+    if link.up:
+        undo.append(c.SetUp(change.end, True))
+    undo += [c.AddRoute(change.end.namespace, route) for route in _in_adding_order(lost)]
+    link.name = change.to.interface
+    link.addresses = []
+    link.kernel_addresses = ()
+    link.up = False
+    state.namespaces[change.to.namespace].links[link.name] = link
+    peer = state.link(link.peer) if link.peer else None
+    if peer:
+        peer.peer = change.to
+    return undo
+
+
+def _set_link(state: State, change: c.SetLink) -> list[c.Change]:
+    link = state.namespaces[change.end.namespace].links[change.end.interface]
+    before = (
+        None if change.mtu is None else link.mtu,
+        None if change.mac is None else link.mac,
+        None if change.alias is None else link.alias,
+    )
+    undo: list[c.Change] = [c.SetLink(change.end, *before)]
+    if change.mtu is not None:
+        if change.mtu < IPV6_MIN_MTU <= link.mtu:
+            undo += _lose_ipv6(state, change.end)
+        link.mtu = change.mtu
+    if change.mac is not None:
+        link.mac = change.mac
+    if change.alias is not None:
+        link.alias = change.alias
+    return undo
+
+
+def _set_up(state: State, change: c.SetUp) -> list[c.Change]:
+    link = state.namespaces[change.end.namespace].links[change.end.interface]
+    link.up = change.up
+    undo: list[c.Change] = [c.SetUp(change.end, not change.up)]
+    if change.up:
+        namespace = state.namespaces[change.end.namespace]
+        namespace.routes = [_revived(route, link.name) for route in namespace.routes]
+        return undo
+    undo += _lose_routes(state, change.end, 4)
+    # addrconf_ifdown(); net.ipv6.conf.*.keep_addr_on_down is 0 unless somebody set it.
+    return undo + _lose_ipv6(state, change.end)
+
+
+def _revived(route: Route, dev: str) -> Route:
+    hops = tuple(hop._replace(dead=False) if hop.dev == dev else hop for hop in route.nexthops)
+    return route._replace(nexthops=hops) if hops != route.nexthops else route
+
+
+def _lose_ipv6(state: State, end: Endpoint) -> list[c.Change]:
+    """The IPv6 addresses of a link and its IPv6 routes go, as when the link goes down."""
+    link = state.namespaces[end.namespace].links[end.interface]
+    lost = [address for address in link.addresses if address.family == 6]
+    link.addresses = [address for address in link.addresses if address.family == 4]
+    link.kernel_addresses = tuple(address for address in link.kernel_addresses if address.family == 4)
+    return [c.AddAddress(end, address) for address in lost] + _lose_routes(state, end, 6)
+
+
+def _lose_routes(state: State, end: Endpoint, family: int) -> list[c.Change]:
+    """The routes of a family through a link go; a multipath route with other ways left only loses this one."""
+    namespace = state.namespaces[end.namespace]
+    kept: list[Route] = []
+    undo: list[c.Change] = []
+    for route in namespace.routes:
+        if route.family != family or all(hop.dev != end.interface for hop in route.hops):
+            kept.append(route)
+            continue
+        alive = tuple(hop for hop in route.hops if hop.dev != end.interface and not hop.dead)
+        if not alive:
+            undo.append(c.AddRoute(end.namespace, route))
+        elif family == 4:
+            kept.append(route._replace(nexthops=tuple(_killed(hop, end.interface) for hop in route.nexthops)))
+        else:
+            # IPv6 takes the way out of the route for good (fib6_ifdown()).
+            left = route._replace(nexthops=alive)
+            if len(alive) == 1:
+                left = left._replace(nexthops=(), via=alive[0].via, dev=alive[0].dev, onlink=alive[0].onlink)
+            kept.append(left)
+            undo.append(c.ReplaceRoute(end.namespace, left, route))
+    namespace.routes = kept
+    return undo
+
+
+def _killed(hop: NextHop, dev: str) -> NextHop:
+    return hop._replace(dead=True) if hop.dev == dev else hop
+
+
+def _add_address(state: State, change: c.AddAddress) -> list[c.Change]:
+    link = state.namespaces[change.end.namespace].links[change.end.interface]
+    link.addresses.append(change.address)
+    return [c.RemoveAddress(change.end, change.address)]
+
+
+def _replace_address(state: State, change: c.ReplaceAddress) -> list[c.Change]:
+    addresses = state.namespaces[change.end.namespace].links[change.end.interface].addresses
+    addresses[addresses.index(change.before)] = change.address
+    return [c.ReplaceAddress(change.end, change.address, change.before)]
+
+
+def _remove_address(state: State, change: c.RemoveAddress) -> list[c.Change]:
+    namespace = state.namespaces[change.end.namespace]
+    link = namespace.links[change.end.interface]
+    link.addresses.remove(change.address)
+    undo: list[c.Change] = [c.AddAddress(change.end, change.address)]
+    if change.address.family == 4 and not any(a.family == 4 for a in (*link.addresses, *link.kernel_addresses)):
+        # The last IPv4 address takes all IPv4 routes of the link with it (fib_inetaddr_event()).
+        undo += _lose_routes(state, change.end, 4)
+    namespace.routes, lost = _without_source(namespace.routes, change.address)
+    return undo + [c.AddRoute(change.end.namespace, route) for route in _in_adding_order(lost)]
+
+
+def _without_source(routes: list[Route], address: Address) -> tuple[list[Route], list[Route]]:
+    """IPv4 routes that prefer an address as source go with it (fib_sync_down_addr()); IPv6 ones forget it."""
+    source = str(address.ip.ip)
+    kept, lost = [], []
+    for route in routes:
+        if route.src != source:
+            kept.append(route)
+        elif route.family == 4:
+            lost.append(route)
+        else:
+            kept.append(route._replace(src=""))
+    return kept, lost
+
+
+def _add_route(state: State, change: c.AddRoute) -> list[c.Change]:
+    state.namespaces[change.namespace].routes.append(change.route)
+    return [c.RemoveRoute(change.namespace, change.route)]
+
+
+def _replace_route(state: State, change: c.ReplaceRoute) -> list[c.Change]:
+    routes = state.namespaces[change.namespace].routes
+    routes[routes.index(change.before)] = change.route
+    return [c.ReplaceRoute(change.namespace, change.route, change.before)]
+
+
+def _remove_route(state: State, change: c.RemoveRoute) -> list[c.Change]:
+    state.namespaces[change.namespace].routes.remove(change.route)
+    return [c.AddRoute(change.namespace, change.route)]
+
+
+def _set_sysctl(state: State, change: c.SetSysctl) -> list[c.Change]:
+    namespace = state.namespaces[change.namespace]
+    before = namespace.sysctls.get(change.key)
+    undo: list[c.Change] = []
+    if before is not None:
+        undo.append(c.SetSysctl(change.namespace, change.key, before, change.value))
+    namespace.sysctls[change.key] = change.value
+    if before == change.value:
+        return undo
+    for key in list(namespace.sysctls):
+        if key != change.key and _follows(key, change.key) and namespace.sysctls[key] is not None:
+            value = namespace.sysctls[key]
+            if value != change.value and value is not None:
+                undo.append(c.SetSysctl(change.namespace, key, value, change.value))
+            namespace.sysctls[key] = change.value
+    return undo + _disabled_ipv6(state, namespace, change)
+
+
+def _follows(key: str, cause: str) -> bool:
+    """Does the kernel set ``key`` itself when ``cause`` changes?
+
+    inet_forward_change(), addrconf_fixup_forwarding() and addrconf_disable_ipv6() pass a value on to all interfaces.
+    """
+    forwarding = "net/ipv4/conf/all/forwarding"
+    if cause in ("net/ipv4/ip_forward", forwarding):
+        return key in ("net/ipv4/ip_forward",) or _is_conf(key, "ipv4", "forwarding")
+    if cause in ("net/ipv6/conf/all/forwarding", "net/ipv6/conf/all/disable_ipv6"):
+        return _is_conf(key, "ipv6", cause.rpartition("/")[2])
+    return False
+
+
+def _is_conf(key: str, family: str, last: str) -> bool:
+    parts = key.split("/")
+    return len(parts) == 5 and parts[:3] == ["net", family, "conf"] and parts[4] == last
+
+
+def _disabled_ipv6(state: State, namespace: Namespace, change: c.SetSysctl) -> list[c.Change]:
+    if change.value == "0" or not _is_conf(change.key, "ipv6", "disable_ipv6"):
+        return []
+    interface = change.key.split("/")[3]
+    undo: list[c.Change] = []
+    for name in list(namespace.links):
+        if interface in ("all", name):
+            undo += _lose_ipv6(state, Endpoint(namespace.name, name))
+    return undo
+
+
+def _restore_namespace(state: State, change: c.RestoreNamespace) -> list[c.Change]:
+    raise AssertionError("a namespace is restored by a rollback only, which is not planned")
+
+
+def _in_adding_order(routes: list[Route]) -> list[Route]:
+    return sorted(routes, key=needs_gateway)
+
+
+def needs_gateway(route: Route) -> bool:
+    """True for a route that can be added only once its gateway is reachable."""
+    return any(hop.via for hop in route.hops)
+
+
+_EFFECTS: dict[type, Callable[..., list[c.Change]]] = {
+    c.AddNamespace: _add_namespace,
+    c.RemoveNamespace: _remove_namespace,
+    c.RestoreNamespace: _restore_namespace,
+    c.AddVeth: _add_veth,
+    c.RemoveLink: _remove_link,
+    c.MoveLink: _move_link,
+    c.SetLink: _set_link,
+    c.SetUp: _set_up,
+    c.AddAddress: _add_address,
+    c.ReplaceAddress: _replace_address,
+    c.RemoveAddress: _remove_address,
+    c.AddRoute: _add_route,
+    c.ReplaceRoute: _replace_route,
+    c.RemoveRoute: _remove_route,
+    c.SetSysctl: _set_sysctl,
+}
+
+
+def mark_of(state: State, end: Endpoint) -> Optional[str]:
+    """The lab that a link belongs to: by its own mark, its namespace's, or that of the veth's other end.
+
+    A run that was killed between making a link and marking it leaves one that only its surroundings know.
+    """
+    link = state.link(end)
+    if link is None:
+        return None
+    if link.lab:
+        return link.lab
+    if end.namespace != HOST and state.namespaces[end.namespace].lab:
+        return state.namespaces[end.namespace].lab
+    peer = state.link(link.peer) if link.peer else None
+    if peer and link.peer:
+        return peer.lab or state.namespaces[link.peer.namespace].lab
+    return ""

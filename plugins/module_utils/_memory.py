@@ -1,0 +1,82 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a lab has changed on things that are not its own: the little that no kernel object can remember.
+
+One file of JSON lines per lab in /run/nslab, which dies with the boot as the lab does. A line is appended *before* the
+change that it speaks of, so that a run that is killed in between forgets nothing. A line that was not written whole
+is the trace of a kill before its change, and counts as not written.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Sequence
+
+from ._errors import NslabError
+from ._lock import RUN_DIRECTORY, run_directory
+from ._model import Remembered
+
+
+def _file(lab: str) -> str:
+    return f"lab-{lab}.jsonl"
+
+
+def recall(lab: str) -> tuple[Remembered, ...]:
+    """What the lab has changed. An object that it changed more than once is there once, with its earliest ``before``."""
+    try:
+        fd = os.open(f"{RUN_DIRECTORY}/{_file(lab)}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise NslabError(f"cannot read {RUN_DIRECTORY}/{_file(lab)}: {error.strerror}") from error
+    entries: dict[tuple[str, str, int, str], Remembered] = {}
+    with open(fd, encoding="utf-8") as file:
+        for line in file:
+            try:
+                entry = Remembered(*json.loads(line))
+            except (ValueError, TypeError):
+                continue
+            known = entries.get(entry[:4])
+            entries[entry[:4]] = entry._replace(before=known.before) if known else entry
+    return tuple(entries.values())
+
+
+def append(lab: str, entries: Sequence[Remembered]) -> None:
+    directory = run_directory()
+    try:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(_file(lab), flags, 0o600, dir_fd=directory)
+    finally:
+        os.close(directory)
+    try:
+        # The leading line break ends a line that a killed run left half-written.
+        os.write(fd, "".join("\n" + json.dumps(entry) + "\n" for entry in entries).encode())
+    finally:
+        os.close(fd)
+
+
+def rewrite(lab: str, entries: Sequence[Remembered]) -> None:
+    """Put ``entries`` in the place of all that is remembered; without any the file goes."""
+    directory = run_directory()
+    try:
+        if not entries:
+            try:
+                os.unlink(_file(lab), dir_fd=directory)
+            except FileNotFoundError:
+                pass
+            return
+        new = _file(lab) + ".new"
+        flags = os.O_WRONLY | os.O_TRUNC | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(new, flags, 0o600, dir_fd=directory)
+        try:
+            os.write(fd, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
+        finally:
+            os.close(fd)
+        os.rename(new, _file(lab), src_dir_fd=directory, dst_dir_fd=directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,353 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The words of the engine: what is (State), what shall be (Wanted), and the values that both are made of.
+
+Knows nothing of netlink, files, or Ansible. Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from typing import Iterator, NamedTuple, Optional, Tuple, Union
+
+#: The name of the network namespace in which the module itself was started.
+HOST = "host"
+
+#: The route protocol number that marks the routes of this collection (``ip route``: ``proto 110``).
+#: Free in the kernel's include/uapi/linux/rtnetlink.h and in iproute2's rt_protos.
+ROUTE_PROTOCOL = 110
+
+#: Routes that an administrator or this collection made. Those of the kernel, of router advertisements, of DHCP
+#: clients and of routing daemons have other numbers and belong to them.
+STATIC_ROUTE_PROTOCOLS = frozenset((0, 3, 4, ROUTE_PROTOCOL))  # unspec, boot, static, ours
+
+MAIN_TABLE = 254
+LOCAL_TABLE = 255
+
+#: ip6_route_add() gives a route without a metric this one (IP6_RT_PRIO_USER).
+DEFAULT_METRIC_V6 = 1024
+
+#: The MTU that the kernel gives a new veth and the one that it gives a loopback device.
+DEFAULT_MTU = 1500
+LOOPBACK_MTU = 65536
+
+#: Below this MTU the kernel takes IPv6 away from a link (IPV6_MIN_MTU, RFC 8200).
+IPV6_MIN_MTU = 1280
+
+IPInterface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
+IPNetwork = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
+
+
+class Endpoint(NamedTuple):
+    """One end of a wire: an interface of a namespace."""
+
+    namespace: str
+    interface: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}:{self.interface}"
+
+
+class Address(NamedTuple):
+    """An address with its prefix length (``10.0.0.1/24``) on a link, compared with what the kernel reports."""
+
+    address: str
+    scope: str = "global"
+    label: str = ""
+    nodad: bool = False
+    noprefixroute: bool = False
+    preferred_lft: str = "forever"
+
+    @property
+    def ip(self) -> IPInterface:
+        return ipaddress.ip_interface(self.address)
+
+    @property
+    def family(self) -> int:
+        return 6 if ":" in self.address else 4
+
+    def __str__(self) -> str:
+        words = [self.address]
+        if self.family == 4 and self.scope != "global":
+            words.append(f"scope {self.scope}")
+        if self.label:
+            words.append(f"label {self.label}")
+        if self.nodad:
+            words.append("nodad")
+        if self.noprefixroute:
+            words.append("noprefixroute")
+        if self.preferred_lft != "forever":
+            words.append(f"preferred_lft {self.preferred_lft}")
+        return " ".join(words)
+
+
+class NextHop(NamedTuple):
+    """One of the ways of a multipath route."""
+
+    via: str = ""
+    dev: str = ""
+    weight: int = 1
+    onlink: bool = False
+    dead: bool = False
+
+    def __str__(self) -> str:
+        words = ["nexthop"]
+        if self.via:
+            words.append(f"via {self.via}")
+        if self.dev:
+            words.append(f"dev {self.dev}")
+        if self.weight != 1:
+            words.append(f"weight {self.weight}")
+        if self.onlink:
+            words.append("onlink")
+        if self.dead:
+            words.append("dead")
+        return " ".join(words)
+
+
+class RouteKey(NamedTuple):
+    """What makes two routes one and the same for the kernel."""
+
+    family: int
+    table: int
+    to: str
+    metric: int
+    tos: int
+
+
+class Route(NamedTuple):
+    """A route, in the words of ``ip route``. Empty words are absent ones; ``to`` is always a full prefix."""
+
+    to: str
+    type: str = "unicast"
+    via: str = ""
+    dev: str = ""
+    src: str = ""
+    metric: int = 0
+    table: int = MAIN_TABLE
+    scope: str = "global"
+    onlink: bool = False
+    mtu: int = 0
+    nexthops: Tuple[NextHop, ...] = ()
+    tos: int = 0
+    protocol: int = ROUTE_PROTOCOL
+
+    @property
+    def family(self) -> int:
+        return 6 if ":" in self.to else 4
+
+    @property
+    def key(self) -> RouteKey:
+        return RouteKey(self.family, self.table, self.to, self.metric, self.tos)
+
+    @property
+    def hops(self) -> tuple[NextHop, ...]:
+        """The ways of the route, one for a route that is not multipath, none for a route that goes nowhere."""
+        if self.nexthops:
+            return self.nexthops
+        if self.via or self.dev:
+            return (NextHop(self.via, self.dev, onlink=self.onlink),)
+        return ()
+
+    def __str__(self) -> str:
+        words = [] if self.type == "unicast" else [self.type]
+        words.append("default" if self.to in ("0.0.0.0/0", "::/0") else self.to)
+        if self.via:
+            words.append(f"via {self.via}")
+        if self.dev:
+            words.append(f"dev {self.dev}")
+        if self.src:
+            words.append(f"src {self.src}")
+        if self.metric and not (self.family == 6 and self.metric == DEFAULT_METRIC_V6):
+            words.append(f"metric {self.metric}")
+        if self.table != MAIN_TABLE:
+            words.append(f"table {self.table}")
+        if self.scope != self.default_scope:
+            words.append(f"scope {self.scope}")
+        if self.onlink:
+            words.append("onlink")
+        if self.mtu:
+            words.append(f"mtu {self.mtu}")
+        if self.tos:
+            words.append(f"tos {self.tos}")
+        words.extend(str(hop) for hop in self.nexthops)
+        return " ".join(words)
+
+    @property
+    def default_scope(self) -> str:
+        """The scope that ``ip route`` gives a route that names none."""
+        return "link" if self.family == 4 and self.type == "unicast" and not (self.via or self.nexthops) else "global"
+
+
+# --- what is ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Link:
+    """A link that is there. ``addresses`` are in the kernel's order, without those that the kernel made itself."""
+
+    name: str
+    index: int
+    kind: str = ""
+    mtu: int = DEFAULT_MTU
+    mac: str = ""
+    up: bool = False
+    alias: str = ""
+    addresses: list[Address] = field(default_factory=list)
+    peer: Optional[Endpoint] = None
+    #: The kernel-made addresses (link-local, 127.0.0.1, ::1), which are never planned.
+    kernel_addresses: tuple[Address, ...] = ()
+
+    @property
+    def lab(self) -> str:
+        return lab_of(self.alias)
+
+
+@dataclass
+class Namespace:
+    """A namespace that is there, or that a plan has made. ``inode`` is 0 until the kernel has given one."""
+
+    name: str
+    inode: int = 0
+    links: dict[str, Link] = field(default_factory=dict)
+    routes: list[Route] = field(default_factory=list)
+    #: Only the sysctls that were asked for; None: the key does not exist here.
+    sysctls: dict[str, Optional[str]] = field(default_factory=dict)
+    #: Only its mark was looked at; links, routes and sysctls were not.
+    glimpsed: bool = False
+    alias: str = ""
+
+    @property
+    def lab(self) -> str:
+        """The lab that the namespace belongs to, by the mark on its ``lo``; empty for none. The host is nobody's."""
+        if self.name == HOST:
+            return ""
+        return self.links["lo"].lab if "lo" in self.links else lab_of(self.alias)
+
+
+class Remembered(NamedTuple):
+    """What a lab changed on something that is not its own, and what was there before (``None``: nothing)."""
+
+    kind: str  # sysctl, address, route, mtu, mac, up
+    namespace: str
+    inode: int
+    object: str
+    before: Optional[str]
+    after: Optional[str]
+
+
+@dataclass
+class State:
+    """What is on the machine, as far as it was looked at."""
+
+    namespaces: dict[str, Namespace] = field(default_factory=dict)
+    #: Names in /run/netns that stand for no namespace: left over from an interrupted ``ip netns add`` or a reboot.
+    stale: frozenset[str] = frozenset()
+    remembered: tuple[Remembered, ...] = ()
+    #: The per-namespace sysctls that a new namespace has, of those that were asked for.
+    new_namespace_sysctls: frozenset[str] = frozenset()
+    #: The sysctls that the machine has at all, of those that were asked for.
+    known_sysctls: frozenset[str] = frozenset()
+    #: Those of them that a namespace other than the host's shows but does not let anyone set.
+    fixed_sysctls: frozenset[str] = frozenset()
+
+    def links(self) -> Iterator[tuple[Endpoint, Link]]:
+        for namespace in self.namespaces.values():
+            for link in namespace.links.values():
+                yield Endpoint(namespace.name, link.name), link
+
+    def link(self, end: Endpoint) -> Optional[Link]:
+        namespace = self.namespaces.get(end.namespace)
+        return namespace.links.get(end.interface) if namespace else None
+
+
+# --- what shall be ---------------------------------------------------------------------------------------------------
+
+
+class WantedAddress(NamedTuple):
+    value: Address
+    path: str
+
+
+class WantedRoute(NamedTuple):
+    """A route that shall be. ``value.dev`` may be empty where ``via`` says enough: the planner finds the device."""
+
+    value: Route
+    path: str
+
+
+class WantedSysctl(NamedTuple):
+    key: str
+    value: str
+    path: str
+
+
+@dataclass
+class WantedLink:
+    """A link that shall be so. What is None is not said and stays as it is."""
+
+    name: str
+    path: str
+    mtu: Optional[int] = None
+    mac: Optional[str] = None
+    up: Optional[bool] = None
+    addresses: list[WantedAddress] = field(default_factory=list)
+    #: Addresses that are not in ``addresses`` go.
+    purge: bool = False
+
+
+@dataclass
+class WantedNamespace:
+    """What shall be in a namespace. ``create``: it is made if it is missing; otherwise it has to be there."""
+
+    name: str
+    path: str
+    create: bool = False
+    links: dict[str, WantedLink] = field(default_factory=dict)
+    routes: list[WantedRoute] = field(default_factory=list)
+    purge_routes: bool = False
+    absent_routes: list[WantedRoute] = field(default_factory=list)
+    sysctls: dict[str, WantedSysctl] = field(default_factory=dict)
+
+
+class Wire(NamedTuple):
+    """A veth that shall be, by its two ends."""
+
+    ends: Tuple[Endpoint, Endpoint]
+    path: str
+
+
+@dataclass
+class Wanted:
+    """A whole demand on the machine. Every module's parameters end up as one of these."""
+
+    lab: str = ""
+    namespaces: dict[str, WantedNamespace] = field(default_factory=dict)
+    wires: list[Wire] = field(default_factory=list)
+    absent_namespaces: list[str] = field(default_factory=list)
+    #: Veths that shall go, by one end or, where the user names it, by both.
+    absent_veths: list[tuple[Endpoint, Optional[Endpoint]]] = field(default_factory=list)
+    #: Whatever carries the lab's mark and is not wanted goes.
+    prune: bool = False
+    #: Objects of the same name that carry another mark or none are taken over.
+    adopt: bool = False
+    #: The demand is complete: what it leans on is in it or on the host, and no earlier task would have made it.
+    whole: bool = False
+
+
+# --- marks -----------------------------------------------------------------------------------------------------------
+
+_MARK = "nslab:"
+
+
+def mark(lab: str) -> str:
+    """The link alias that marks an object of ``lab``; on a namespace's ``lo`` it marks the namespace."""
+    return _MARK + lab if lab else ""
+
+
+def lab_of(alias: str) -> str:
+    """The lab in a link alias; empty if the alias is no mark of ours."""
+    return alias[len(_MARK) :].split(" ", 1)[0] if alias.startswith(_MARK) else ""

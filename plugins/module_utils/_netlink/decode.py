@@ -1,0 +1,482 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a namespace has, read from rtnetlink dumps.
+
+Only the fields that the collection speaks of are decoded, by hand: pyroute2 decodes every field of every message, at
+ten times the cost, and that cost is what an audit of a thousand namespaces consists of.
+Field layouts: include/uapi/linux/{if_link,if_addr,rtnetlink,neighbour,fib_rules,net_namespace}.h.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from typing import Any, NamedTuple, Optional
+
+from .._errors import KernelError
+from .._model import DEFAULT_METRIC_V6, LOCAL_TABLE, Address, NextHop, Route
+from .session import Session, attributes
+
+RTM_NEWLINK, RTM_GETLINK = 16, 18
+_RTM_GETADDR = 22
+_RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
+_RTM_GETNEIGH = 30
+_RTM_GETRULE = 34
+_RTM_GETNSID = 90
+
+_IFINFO = struct.Struct("=BxHiII")
+_IFADDR = struct.Struct("=BBBBI")
+_RTMSG = struct.Struct("=BBBBBBBBI")
+_RTNEXTHOP = struct.Struct("=HBBi")
+_NDMSG = struct.Struct("=BxxxiHBB")
+_U32 = struct.Struct("=I")
+_S32 = struct.Struct("=i")
+_U16 = struct.Struct("=H")
+
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
+_IFLA_OPERSTATE, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_EXT_MASK, _IFLA_LINK_NETNSID = 16, 18, 20, 29, 37
+_IFLA_INFO_KIND = 1
+_RTEXT_FILTER_SKIP_STATS = 8
+
+_IFF_FLAGS = (
+    (0x1, "UP"),
+    (0x2, "BROADCAST"),
+    (0x8, "LOOPBACK"),
+    (0x10, "POINTOPOINT"),
+    (0x80, "NOARP"),
+    (0x100, "PROMISC"),
+    (0x200, "ALLMULTI"),
+    (0x400, "MASTER"),
+    (0x800, "SLAVE"),
+    (0x1000, "MULTICAST"),
+    (0x10000, "LOWER_UP"),
+    (0x20000, "DORMANT"),
+)
+IFF_UP = 0x1
+_OPERSTATES = ("unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up")
+
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_LABEL, _IFA_CACHEINFO, _IFA_FLAGS, _IFA_PROTO = 1, 2, 3, 6, 8, 11
+_IFA_FLAG_WORDS = (
+    (0x01, "secondary"),
+    (0x02, "nodad"),
+    (0x08, "dadfailed"),
+    (0x20, "deprecated"),
+    (0x40, "tentative"),
+    (0x80, "permanent"),
+    (0x100, "mngtmpaddr"),
+    (0x200, "noprefixroute"),
+)
+_IFA_F_NODAD, _IFA_F_PERMANENT, _IFA_F_NOPREFIXROUTE = 0x02, 0x80, 0x200
+_IFA_F_SECONDARY_OR_TEMPORARY = 0x01
+_FOREVER = 0xFFFFFFFF
+SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
+
+_RTA_DST, _RTA_SRC, _RTA_IIF, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC = 1, 2, 3, 4, 5, 6, 7
+_RTA_METRICS, _RTA_MULTIPATH, _RTA_TABLE, _RTA_VIA = 8, 9, 15, 18
+_RTAX_MTU = 2
+_RTNH_F_DEAD, _RTNH_F_ONLINK = 1, 4
+_RTM_F_CLONED = 0x200
+ROUTE_TYPES = {
+    1: "unicast",
+    2: "local",
+    3: "broadcast",
+    4: "anycast",
+    5: "multicast",
+    6: "blackhole",
+    7: "unreachable",
+    8: "prohibit",
+    9: "throw",
+    10: "nat",
+}
+ROUTE_PROTOCOLS = {0: "unspec", 1: "redirect", 2: "kernel", 3: "boot", 4: "static", 9: "ra", 16: "dhcp"}
+#: Route types that carry no device in the model. For IPv6 the kernel reports ``lo`` with them.
+NO_DEVICE_TYPES = frozenset(("blackhole", "unreachable", "prohibit", "throw"))
+
+
+class RawLink(NamedTuple):
+    """A link as the kernel reports it in one namespace."""
+
+    index: int
+    name: str
+    kind: str
+    mtu: int
+    mac: str
+    flags: int
+    operstate: str
+    alias: str
+    master: int
+    lower: int
+    #: The id of the namespace that ``lower`` is an index in; None: this namespace.
+    lower_nsid: Optional[int]
+
+    @property
+    def up(self) -> bool:
+        return bool(self.flags & IFF_UP)
+
+    @property
+    def flag_words(self) -> list[str]:
+        return [word for bit, word in _IFF_FLAGS if self.flags & bit]
+
+
+class RawAddress(NamedTuple):
+    """An address as the kernel reports it. ``kernel``: the kernel made it itself."""
+
+    index: int
+    value: Address
+    kernel: bool
+    flag_words: list[str]
+
+
+def links(session: Session) -> list[RawLink]:
+    payload = _IFINFO.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + _u32_attribute(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
+    return [_link(body) for body in session.dump(RTM_GETLINK, payload)]
+
+
+def link(session: Session, index: int = 0, name: str = "") -> Optional[RawLink]:
+    """One link by its index or its name; None if there is none. Raises KernelError for anything else."""
+    payload = _IFINFO.pack(socket.AF_UNSPEC, 0, index, 0, 0)
+    if name:
+        value = name.encode() + b"\0"
+        payload += struct.pack("=HH", 4 + len(value), _IFLA_IFNAME) + value + b"\0" * (-len(value) % 4)
+    try:
+        return _link(session.get(RTM_GETLINK, payload)[1])
+    except KernelError as error:
+        if error.number == errno.ENODEV:
+            return None
+        raise
+
+
+def _link(body: bytes) -> RawLink:
+    _family, _type, index, flags, _change = _IFINFO.unpack_from(body)
+    name = kind = mac = alias = ""
+    operstate = "unknown"
+    mtu = master = lower = 0
+    lower_nsid: Optional[int] = None
+    for attribute, value in attributes(body, _IFINFO.size):
+        if attribute == _IFLA_IFNAME:
+            name = _text(value)
+        elif attribute == _IFLA_MTU:
+            mtu = _U32.unpack(value)[0]
+        elif attribute == _IFLA_ADDRESS:
+            mac = value.hex(":")
+        elif attribute == _IFLA_LINK:
+            lower = _U32.unpack(value)[0]
+        elif attribute == _IFLA_LINK_NETNSID:
+            lower_nsid = _S32.unpack(value)[0]
+        elif attribute == _IFLA_MASTER:
+            master = _U32.unpack(value)[0]
+        elif attribute == _IFLA_IFALIAS:
+            alias = _text(value)
+        elif attribute == _IFLA_OPERSTATE and value[0] < len(_OPERSTATES):
+            operstate = _OPERSTATES[value[0]]
+        elif attribute == _IFLA_LINKINFO:
+            for info, info_value in attributes(value):
+                if info == _IFLA_INFO_KIND:
+                    kind = _text(info_value)
+    if not kind and flags & 0x8:
+        kind = "loopback"
+    return RawLink(index, name, kind, mtu, mac, flags, operstate, alias, master, lower, lower_nsid)
+
+
+def addresses(session: Session) -> list[RawAddress]:
+    """All IPv4 and IPv6 addresses, in the kernel's order."""
+    found = []
+    for body in session.dump(_RTM_GETADDR, _IFADDR.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
+        if body[0] in (socket.AF_INET, socket.AF_INET6):
+            found.append(_address(body))
+    return found
+
+
+def _address(body: bytes) -> RawAddress:
+    family, prefix_length, flags, scope, index = _IFADDR.unpack_from(body)
+    address = local = b""
+    label = ""
+    protocol = 0
+    preferred = _FOREVER
+    for attribute, value in attributes(body, _IFADDR.size):
+        if attribute == _IFA_ADDRESS:
+            address = value
+        elif attribute == _IFA_LOCAL:
+            local = value
+        elif attribute == _IFA_LABEL:
+            label = _text(value)
+        elif attribute == _IFA_FLAGS:
+            flags = _U32.unpack(value)[0]
+        elif attribute == _IFA_CACHEINFO:
+            preferred = _U32.unpack_from(value)[0]
+        elif attribute == _IFA_PROTO:
+            protocol = value[0]
+    text = f"{socket.inet_ntop(family, local or address)}/{prefix_length}"
+    words = [word for bit, word in _IFA_FLAG_WORDS if flags & bit]
+    value_ = Address(
+        text,
+        scope=SCOPES.get(scope, str(scope)),
+        label=label,
+        # IPv4 has no duplicate address detection, and the bit means nothing there.
+        nodad=family == socket.AF_INET6 and bool(flags & _IFA_F_NODAD),
+        noprefixroute=bool(flags & _IFA_F_NOPREFIXROUTE),
+        preferred_lft="forever" if preferred == _FOREVER else str(preferred),
+    )
+    if family == socket.AF_INET6:
+        # Router advertisements and privacy extensions make addresses that are not permanent or are temporary.
+        # From 5.18 on the kernel names the maker (IFA_PROTO); before, a permanent link-local /64 is taken for its own.
+        made = not flags & _IFA_F_PERMANENT and preferred not in (0, _FOREVER)
+        made = made or bool(flags & _IFA_F_SECONDARY_OR_TEMPORARY) or protocol in (1, 2, 3)
+        kernel = made or text == "::1/128" or (_is_link_local(local or address) and not _names_maker())
+    else:
+        kernel = text == "127.0.0.1/8" and protocol in (0, 1)
+    return RawAddress(index, value_, kernel, words)
+
+
+_maker_is_named: Optional[bool] = None
+
+
+def _names_maker() -> bool:
+    """True if this kernel reports IFA_PROTO for the addresses that it makes (from 5.18 on)."""
+    global _maker_is_named
+    if _maker_is_named is None:
+        import os
+
+        major, minor = (int("".join(c for c in part if c.isdigit()) or 0) for part in os.uname().release.split(".")[:2])
+        _maker_is_named = (major, minor) >= (5, 18)
+    return _maker_is_named
+
+
+def _is_link_local(packed: bytes) -> bool:
+    return packed[0] == 0xFE and packed[1] & 0xC0 == 0x80
+
+
+def routes(session: Session, names: dict[int, str], kernel: bool = False) -> list[Route]:
+    """The routes of all tables and both families.
+
+    Without ``kernel`` those are left out that the kernel, a router advertisement's redirect or a cache made.
+    ``names`` gives the interface names by index. Raises KernelError.
+    """
+    found = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        payload = _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
+        try:
+            bodies = session.dump(_RTM_GETROUTE, payload)
+        except KernelError as error:
+            # A kernel without IPv6, or without a table yet, has nothing to dump.
+            if error.number in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.ENOENT):
+                continue
+            raise
+        for body in bodies:
+            # rtm_family, dst_len, src_len, tos, table, protocol, scope, type, flags
+            if body[0] != family or _U32.unpack_from(body, 8)[0] & _RTM_F_CLONED:
+                continue
+            if not kernel and (body[5] in (1, 2) or body[4] == LOCAL_TABLE):
+                continue
+            found.append(_route(body, names))
+    return found
+
+
+def _route(body: bytes, names: dict[int, str]) -> Route:
+    family, prefix_length, _src_len, tos, table, protocol, scope, kind, flags = _RTMSG.unpack_from(body)
+    to = "0.0.0.0" if family == socket.AF_INET else "::"
+    via = dev = src = ""
+    metric = mtu = 0
+    hops: tuple[NextHop, ...] = ()
+    for attribute, value in attributes(body, _RTMSG.size):
+        if attribute == _RTA_DST:
+            to = socket.inet_ntop(family, value)
+        elif attribute == _RTA_GATEWAY:
+            via = socket.inet_ntop(family, value)
+        elif attribute == _RTA_VIA:
+            via = _via(value)
+        elif attribute == _RTA_OIF:
+            dev = _device(value, names)
+        elif attribute == _RTA_PRIORITY:
+            metric = _U32.unpack(value)[0]
+        elif attribute == _RTA_PREFSRC:
+            src = socket.inet_ntop(family, value)
+        elif attribute == _RTA_TABLE:
+            table = _U32.unpack(value)[0]
+        elif attribute == _RTA_METRICS:
+            for metric_kind, metric_value in attributes(value):
+                if metric_kind == _RTAX_MTU:
+                    mtu = _U32.unpack(metric_value)[0]
+        elif attribute == _RTA_MULTIPATH:
+            hops = _nexthops(value, family, names)
+    type_ = ROUTE_TYPES.get(kind, str(kind))
+    if type_ in NO_DEVICE_TYPES:
+        dev = ""
+    if len(hops) == 1:
+        # IPv4 reports a route through a nexthop object, and IPv6 some single ways, as a multipath of one.
+        via, dev, flags = hops[0].via, hops[0].dev, _RTNH_F_ONLINK if hops[0].onlink else 0
+        hops = ()
+    return Route(
+        to=f"{to}/{prefix_length}",
+        type=type_,
+        via=via,
+        dev=dev,
+        src=src,
+        metric=metric,
+        table=table,
+        scope="global" if family == socket.AF_INET6 else SCOPES.get(scope, str(scope)),
+        onlink=bool(flags & _RTNH_F_ONLINK),
+        mtu=mtu,
+        nexthops=hops,
+        tos=tos,
+        protocol=protocol,
+    )
+
+
+def _nexthops(data: bytes, family: int, names: dict[int, str]) -> tuple[NextHop, ...]:
+    hops = []
+    offset = 0
+    while offset + _RTNEXTHOP.size <= len(data):
+        length, flags, weight, index = _RTNEXTHOP.unpack_from(data, offset)
+        via = ""
+        for attribute, value in attributes(data[offset : offset + length], _RTNEXTHOP.size):
+            if attribute == _RTA_GATEWAY:
+                via = socket.inet_ntop(family, value)
+            elif attribute == _RTA_VIA:
+                via = _via(value)
+        dev = names.get(index, f"#{index}")
+        onlink, dead = bool(flags & _RTNH_F_ONLINK), bool(flags & _RTNH_F_DEAD)
+        hops.append(NextHop(via, dev, weight + 1, onlink, dead))
+        offset += (length + 3) & ~3
+    return tuple(sorted(hops))
+
+
+def _via(value: bytes) -> str:
+    """A gateway of another family than the route's (struct rtvia)."""
+    return socket.inet_ntop(_U16.unpack_from(value)[0], value[2:])
+
+
+def _device(value: bytes, names: dict[int, str]) -> str:
+    index = _U32.unpack(value)[0]
+    return names.get(index, f"#{index}")
+
+
+def route_lookup(session: Session, destination: str, names: dict[int, str]) -> Route:
+    """What the kernel's route lookup says for ``destination``. Raises KernelError as connect() would fail."""
+    address, _percent, zone = destination.partition("%")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    packed = socket.inet_pton(family, address)
+    payload = _RTMSG.pack(family, len(packed) * 8, 0, 0, 0, 0, 0, 0, 0)
+    payload += struct.pack("=HH", 4 + len(packed), _RTA_DST) + packed
+    for index, name in names.items():
+        if zone and name == zone:
+            payload += _u32_attribute(_RTA_OIF, index)
+    body = session.get(_RTM_GETROUTE, payload)[1]
+    # The answer may name a table of 0 (RTM_F_LOOKUP_TABLE was not asked for); it is the route that counts.
+    return _route(body, names)
+
+
+def nsid(session: Session, namespace_fd: int) -> int:
+    """The id by which the session's namespace knows the other one; -1 if it has none."""
+    # include/uapi/linux/net_namespace.h: NETNSA_NSID 1, NETNSA_PID 2, NETNSA_FD 3
+    body = session.get(_RTM_GETNSID, b"\0\0\0\0" + _u32_attribute(3, namespace_fd))[1]
+    for attribute, value in attributes(body, 4):
+        if attribute == 1:
+            return int(_S32.unpack(value)[0])
+    return -1
+
+
+def nsid_lives(session: Session, identifier: int) -> bool:
+    """True while the namespace with this id (from ``nsid``) has not begun to be torn down."""
+    try:
+        session.get(_RTM_GETNSID, b"\0\0\0\0" + struct.pack("=HHi", 8, 1, identifier))
+    except KernelError:
+        return False
+    return True
+
+
+_NUD_STATES = (
+    (0x01, "incomplete"),
+    (0x02, "reachable"),
+    (0x04, "stale"),
+    (0x08, "delay"),
+    (0x10, "probe"),
+    (0x20, "failed"),
+    (0x40, "noarp"),
+    (0x80, "permanent"),
+)
+
+
+def neighbours(session: Session, names: dict[int, str]) -> list[dict[str, Any]]:
+    """The IPv4 and IPv6 neighbours, without the multicast and loopback ones that need no resolution."""
+    found = []
+    for body in session.dump(_RTM_GETNEIGH, _NDMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
+        family, index, state, _flags, _type = _NDMSG.unpack_from(body)
+        if family not in (socket.AF_INET, socket.AF_INET6) or state & 0x40:
+            continue
+        entry: dict[str, Any] = {"dev": names.get(index, f"#{index}"), "mac": None}
+        entry["state"] = next((word for bit, word in _NUD_STATES if state & bit), "none")
+        for attribute, value in attributes(body, _NDMSG.size):
+            if attribute == 1:  # NDA_DST
+                entry["address"] = socket.inet_ntop(family, value)
+            elif attribute == 2:  # NDA_LLADDR
+                entry["mac"] = value.hex(":")
+        found.append(entry)
+    return found
+
+
+_RULE_ACTIONS = {1: "lookup", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
+
+
+def rules(session: Session) -> list[dict[str, Any]]:
+    """The policy rules of both families, in the kernel's order."""
+    found = []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            bodies = session.dump(_RTM_GETRULE, _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
+        except KernelError as error:
+            if error.number in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
+                continue
+            raise
+        found += [_rule(body) for body in bodies if body[0] == family]
+    return found
+
+
+def _rule(body: bytes) -> dict[str, Any]:
+    family, dst_len, src_len, tos, table, _r1, _r2, action, flags = _RTMSG.unpack_from(body)
+    rule: dict[str, Any] = {
+        "family": "ipv4" if family == socket.AF_INET else "ipv6",
+        "priority": 0,
+        "from": "all",
+        "to": "all",
+        "action": _RULE_ACTIONS.get(action, str(action)),
+        "not": bool(flags & 0x2),
+    }
+    if tos:
+        rule["tos"] = tos
+    for attribute, value in attributes(body, _RTMSG.size):
+        if attribute == 1:
+            rule["to"] = f"{socket.inet_ntop(family, value)}/{dst_len}"
+        elif attribute == 2:
+            rule["from"] = f"{socket.inet_ntop(family, value)}/{src_len}"
+        elif attribute == 3:
+            rule["iif"] = _text(value)
+        elif attribute == 17:
+            rule["oif"] = _text(value)
+        elif attribute == 6:
+            rule["priority"] = _U32.unpack(value)[0]
+        elif attribute == 10:
+            rule["fwmark"] = _U32.unpack(value)[0]
+        elif attribute == 15:
+            table = _U32.unpack(value)[0]
+    if rule["action"] == "lookup":
+        rule["table"] = table
+    return rule
+
+
+def _u32_attribute(kind: int, value: int) -> bytes:
+    return struct.pack("=HHI", 8, kind, value)
+
+
+def _text(value: bytes) -> str:
+    return value.rstrip(b"\0").decode("utf-8", "surrogateescape")
+
+
+def normal_metric(family: int, metric: int) -> int:
+    """The metric that the kernel stores: it has a default of its own for IPv6."""
+    return metric or (DEFAULT_METRIC_V6 if family == 6 else 0)

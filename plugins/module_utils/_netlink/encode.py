@@ -1,0 +1,214 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What shall change in a namespace, as rtnetlink requests encoded by pyroute2's message classes.
+
+pyroute2 is imported on the first request: a run that changes nothing does without its 300 ms.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import struct
+from typing import Any, Optional, Sequence
+
+from .._errors import Missing
+from .._model import Address, NextHop, Route
+from .decode import IFF_UP, ROUTE_TYPES, SCOPES
+from .session import Session
+
+# include/uapi/linux/rtnetlink.h, include/uapi/linux/netlink.h
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_SETLINK = 16, 17, 19
+_RTM_NEWADDR, _RTM_DELADDR = 20, 21
+_RTM_NEWROUTE, _RTM_DELROUTE = 24, 25
+_NLM_F_REPLACE, _NLM_F_EXCL, _NLM_F_CREATE = 0x100, 0x200, 0x400
+_IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200
+_RTNH_F_ONLINK = 4
+_FOREVER = 0xFFFFFFFF
+
+_SCOPE_NUMBERS = {word: number for number, word in SCOPES.items()}
+_TYPE_NUMBERS = {word: number for number, word in ROUTE_TYPES.items()}
+
+
+def require() -> None:
+    """Raise Missing if pyroute2 is not there. Cheap: it does not import it."""
+    if importlib.util.find_spec("pyroute2") is None:
+        raise Missing(
+            "the Python library pyroute2 (0.7.2 or newer) is not installed for this Python on the managed host; "
+            "install the distribution's package (Debian, Ubuntu: python3-pyroute2; Fedora: python3-pyroute2) "
+            "or 'pip install pyroute2'"
+        )
+
+
+def _message(name: str, fields: dict[str, Any], attributes: Sequence[Sequence[Any]]) -> bytes:
+    """The body of a message of pyroute2's class ``name``, without its netlink header."""
+    module = __import__(f"pyroute2.netlink.rtnl.{name}", fromlist=[name])
+    message = getattr(module, name)()
+    for field, value in fields.items():
+        message[field] = value
+    message["attrs"] = [list(attribute) for attribute in attributes]
+    message.encode()
+    return bytes(message.data[16:])
+
+
+def add_veth(
+    session: Session,
+    name: str,
+    peer_name: str,
+    peer_namespace_fd: int,
+    settings: Sequence[tuple[int, str, int]] = ((0, "", 0), (0, "", 0)),
+) -> None:
+    """Make a veth whose one end is in the session's namespace and the other in the one of ``peer_namespace_fd``.
+
+    ``settings`` are (MTU, MAC, interface index) of the two ends; 0 and "" leave the choice to the kernel.
+    """
+
+    def end(end_name: str, setting: tuple[int, str, int]) -> list[list[Any]]:
+        mtu, mac, _index = setting
+        attributes: list[list[Any]] = [["IFLA_IFNAME", end_name]]
+        if mtu:
+            attributes.append(["IFLA_MTU", mtu])
+        if mac:
+            attributes.append(["IFLA_ADDRESS", mac])
+        return attributes
+
+    # pyroute2's nested class for the peer is an ifinfmsg: its index presets that of the interface.
+    peer = {
+        "index": settings[1][2],
+        "attrs": [*end(peer_name, settings[1]), ["IFLA_NET_NS_FD", peer_namespace_fd]],
+    }
+    info = {"attrs": [["IFLA_INFO_KIND", "veth"], ["IFLA_INFO_DATA", {"attrs": [["VETH_INFO_PEER", peer]]}]]}
+    body = _message("ifinfmsg", {"index": settings[0][2]}, [*end(name, settings[0]), ["IFLA_LINKINFO", info]])
+    session.request(_RTM_NEWLINK, _NLM_F_CREATE | _NLM_F_EXCL, body)
+
+
+def remove_link(session: Session, index: int) -> None:
+    session.request(_RTM_DELLINK, 0, _message("ifinfmsg", {"index": index}, []))
+
+
+def set_link(
+    session: Session,
+    index: int,
+    up: Optional[bool] = None,
+    mtu: Optional[int] = None,
+    mac: Optional[str] = None,
+    alias: Optional[str] = None,
+) -> None:
+    fields: dict[str, Any] = {"index": index}
+    if up is not None:
+        fields["flags"] = IFF_UP if up else 0
+        fields["change"] = IFF_UP
+    attributes: list[list[Any]] = []
+    if mtu is not None:
+        attributes.append(["IFLA_MTU", mtu])
+    if mac is not None:
+        attributes.append(["IFLA_ADDRESS", mac])
+    if alias is not None:
+        attributes.append(["IFLA_IFALIAS", alias])
+    session.request(_RTM_SETLINK, 0, _message("ifinfmsg", fields, attributes))
+
+
+def move_link(session: Session, index: int, namespace_fd: int, name: str) -> None:
+    """Move a link to another namespace and give it a name there, in one step."""
+    attributes = [["IFLA_NET_NS_FD", namespace_fd], ["IFLA_IFNAME", name]]
+    session.request(_RTM_SETLINK, 0, _message("ifinfmsg", {"index": index}, attributes))
+
+
+def add_address(session: Session, index: int, address: Address) -> None:
+    # An IPv6 address that is there already is brought into the wanted shape; IPv4 knows no replacing here.
+    replace = _NLM_F_REPLACE if address.family == 6 else _NLM_F_EXCL
+    session.request(_RTM_NEWADDR, _NLM_F_CREATE | replace, _address(index, address))
+
+
+def remove_address(session: Session, index: int, address: Address) -> None:
+    session.request(_RTM_DELADDR, 0, _address(index, address))
+
+
+def _address(index: int, address: Address) -> bytes:
+    ip = address.ip
+    flags = (_IFA_F_NODAD if address.nodad else 0) | (_IFA_F_NOPREFIXROUTE if address.noprefixroute else 0)
+    fields = {
+        "family": socket.AF_INET6 if ip.version == 6 else socket.AF_INET,
+        "prefixlen": ip.network.prefixlen,
+        "flags": flags & 0xFF,
+        "scope": _SCOPE_NUMBERS[address.scope] if ip.version == 4 else 0,
+        "index": index,
+    }
+    attributes: list[list[Any]] = [["IFA_ADDRESS", str(ip.ip)], ["IFA_LOCAL", str(ip.ip)]]
+    if flags:
+        attributes.append(["IFA_FLAGS", flags])
+    if address.label:
+        attributes.append(["IFA_LABEL", address.label])
+    if address.preferred_lft != "forever":
+        lifetimes = {"ifa_preferred": int(address.preferred_lft), "ifa_valid": _FOREVER, "cstamp": 0, "tstamp": 0}
+        attributes.append(["IFA_CACHEINFO", lifetimes])
+    return _message("ifaddrmsg", fields, attributes)
+
+
+def add_route(session: Session, route: Route, indexes: dict[str, int], replace: bool = False) -> None:
+    """Add a route, or put it in the place of the one with the same key. ``indexes``: interfaces by name."""
+    flags = _NLM_F_CREATE | (_NLM_F_REPLACE if replace else _NLM_F_EXCL)
+    session.request(_RTM_NEWROUTE, flags, _route(route, indexes))
+
+
+def remove_route(session: Session, route: Route, indexes: dict[str, int]) -> None:
+    session.request(_RTM_DELROUTE, 0, _route(route, indexes))
+
+
+def _route(route: Route, indexes: dict[str, int]) -> bytes:
+    to, _slash, length = route.to.partition("/")
+    fields = {
+        "family": socket.AF_INET6 if route.family == 6 else socket.AF_INET,
+        "dst_len": int(length),
+        "tos": route.tos,
+        # Tables above 255 stand in RTA_TABLE alone.
+        "table": route.table if route.table < 256 else 0,
+        "proto": route.protocol,
+        "scope": _SCOPE_NUMBERS[route.scope],
+        "type": _TYPE_NUMBERS[route.type],
+        "flags": _RTNH_F_ONLINK if route.onlink else 0,
+    }
+    attributes: list[list[Any]] = [["RTA_TABLE", route.table]]
+    if int(length):
+        attributes.append(["RTA_DST", to])
+    if route.metric:
+        attributes.append(["RTA_PRIORITY", route.metric])
+    if route.src:
+        attributes.append(["RTA_PREFSRC", route.src])
+    if route.mtu:
+        attributes.append(["RTA_METRICS", {"attrs": [["RTAX_MTU", route.mtu]]}])
+    if route.nexthops:
+        attributes.append(["RTA_MULTIPATH", [_nexthop(hop, indexes, route.family) for hop in route.nexthops]])
+    else:
+        attributes += _gateway(route.via, route.dev, indexes, route.family)
+    return _message("rtmsg", fields, attributes)
+
+
+def _nexthop(hop: NextHop, indexes: dict[str, int], family: int) -> dict[str, Any]:
+    return {
+        "hops": hop.weight - 1,
+        "ifindex": indexes[hop.dev] if hop.dev else 0,
+        "flags": _RTNH_F_ONLINK if hop.onlink else 0,
+        "attrs": [attribute for attribute in _gateway(hop.via, "", indexes, family)],
+    }
+
+
+def _gateway(via: str, dev: str, indexes: dict[str, int], family: int) -> list[list[Any]]:
+    attributes: list[list[Any]] = []
+    if via and (":" in via) == (family == 6):
+        attributes.append(["RTA_GATEWAY", via])
+    elif via:
+        attributes.append(["RTA_VIA", {"family": socket.AF_INET6 if ":" in via else socket.AF_INET, "addr": via}])
+    if dev:
+        attributes.append(["RTA_OIF", indexes[dev]])
+    return attributes
+
+
+def add_nsid(session: Session, namespace_fd: int) -> None:
+    """Have the session's namespace know another one by an id of the kernel's choice."""
+    # RTM_NEWNSID; include/uapi/linux/net_namespace.h: NETNSA_NSID 1, NETNSA_FD 3; NETNSA_NSID_NOT_ASSIGNED -1.
+    session.request(88, 0, b"\0\0\0\0" + struct.pack("=HHiHHI", 8, 1, -1, 8, 3, namespace_fd))

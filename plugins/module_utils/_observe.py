@@ -1,0 +1,174 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is on the machine, as far as a demand needs to know it.
+
+Looking changes nothing: it makes no file, takes no lock, and needs no more than to enter namespaces.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Iterable
+
+from . import _memory as memory
+from . import _namespaces as namespaces
+from . import _sysctl as sysctl
+from ._machine import Machine
+from ._model import HOST, Endpoint, Link, Namespace, State, Wanted, lab_of
+from ._namespaces import Handle
+from ._netlink import decode
+from ._netlink.session import Session
+from ._plan import generic_key
+
+_FORWARDING_CAUSES = {
+    "net/ipv4/ip_forward": ("ipv4", ("forwarding", "accept_redirects")),
+    "net/ipv4/conf/all/forwarding": ("ipv4", ("forwarding", "accept_redirects")),
+    "net/ipv6/conf/all/forwarding": ("ipv6", ("forwarding",)),
+    "net/ipv6/conf/all/disable_ipv6": ("ipv6", ("disable_ipv6",)),
+}
+
+
+def observe(machine: Machine, wanted: Wanted) -> State:
+    """Look at all that ``wanted`` speaks of, at all that carries its lab's mark, and at what they are wired to."""
+    state = State(stale=frozenset(entry.name for entry in namespaces.entries() if entry.kind == "stale"))
+    if wanted.lab:
+        state.remembered = memory.recall(wanted.lab)
+    keys = _sysctl_keys(wanted, state)
+    names = dict.fromkeys([*wanted.namespaces, *wanted.absent_namespaces])
+    names.update(dict.fromkeys(end.namespace for wire in wanted.wires for end in wire.ends))
+    names.update(dict.fromkeys(end.namespace for veth in wanted.absent_veths for end in veth if end))
+    names.update(dict.fromkeys(entry.namespace for entry in state.remembered))
+    if wanted.prune:
+        names[HOST] = None
+        names.update(dict.fromkeys(name for name in machine.all_names() if _is_marked(machine, name, wanted.lab)))
+    look = Look(machine, state, keys)
+    look.at(names)
+    if look.strays(wanted):
+        look.at(machine.all_names())
+    _find_sysctls(machine, wanted, state)
+    return state
+
+
+def _is_marked(machine: Machine, name: str, lab: str) -> bool:
+    with machine.released(name) as handle:
+        if handle is None:
+            return False
+        loopback = decode.link(machine.session(name), index=1)
+        return loopback is not None and lab_of(loopback.alias) == lab
+
+
+def _sysctl_keys(wanted: Wanted, state: State) -> dict[str, set[str]]:
+    keys = {name: set(namespace.sysctls) for name, namespace in wanted.namespaces.items()}
+    for entry in state.remembered:
+        if entry.kind == "sysctl":
+            keys.setdefault(entry.namespace, set()).add(entry.object)
+    return keys
+
+
+class Look:
+    """Reads namespaces into a state, and finds out which veth ends belong together."""
+
+    def __init__(self, machine: Machine, state: State, keys: dict[str, set[str]]) -> None:
+        self.machine = machine
+        self.state = state
+        self.keys = keys
+        #: The links as the kernel reports them, with more than the model has.
+        self.raw: dict[Endpoint, decode.RawLink] = {}
+        self._nsids: dict[tuple[str, str], int] = {}
+
+    def at(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name not in self.state.namespaces:
+                handle = self.machine.find(name)
+                if handle:
+                    self.state.namespaces[name] = self._namespace(name, handle)
+        self._pair()
+
+    def _namespace(self, name: str, handle: Handle) -> Namespace:
+        session = self.machine.session(name)
+        namespace = Namespace(name, handle.inode)
+        indexes: dict[int, Link] = {}
+        names: dict[int, str] = {}
+        for raw in decode.links(session):
+            link = Link(raw.name, raw.index, raw.kind, raw.mtu, raw.mac, raw.up, raw.alias)
+            namespace.links[raw.name] = indexes[raw.index] = link
+            names[raw.index] = raw.name
+            self.raw[Endpoint(name, raw.name)] = raw
+        for address in decode.addresses(session):
+            link = indexes[address.index]
+            if address.kernel:
+                link.kernel_addresses += (address.value,)
+            else:
+                # The kernel gives each IPv4 address a label, by default the interface's name.
+                label = "" if address.value.label == link.name else address.value.label
+                link.addresses.append(address.value._replace(label=label))
+        namespace.routes = decode.routes(session, names)
+        if self.keys.get(name):
+            with self.machine.entered(name):
+                namespace.sysctls = {key: sysctl.read(key) for key in _with_consequences(self.keys[name])}
+        return namespace
+
+    def _pair(self) -> None:
+        """Name the other end of each veth: the link with whose index it is reported, in the namespace of that id."""
+        by_index: dict[int, list[Endpoint]] = {}
+        for end, raw in self.raw.items():
+            by_index.setdefault(raw.index, []).append(end)
+        for end, raw in self.raw.items():
+            link = self.state.namespaces[end.namespace].links[end.interface]
+            if raw.kind != "veth" or link.peer:
+                continue
+            for other in by_index.get(raw.lower, ()):
+                if self.raw[other].lower == raw.index and self._is_in(end.namespace, other.namespace, raw.lower_nsid):
+                    link.peer = other
+                    break
+
+    def _is_in(self, here: str, there: str, nsid: object) -> bool:
+        """Is ``there`` the namespace that ``here`` knows by ``nsid`` (None: itself)?"""
+        if nsid is None or here == there:
+            return nsid is None and here == there
+        if (here, there) not in self._nsids:
+            session: Session = self.machine.session(here)
+            self._nsids[here, there] = decode.nsid(session, self.machine.handle(there).fd)
+        return self._nsids[here, there] == nsid
+
+    def strays(self, wanted: Wanted) -> bool:
+        """Is a wanted veth wired to something that was not looked at yet?"""
+        ends = [end for wire in wanted.wires for end in wire.ends]
+        ends += [end for veth in wanted.absent_veths for end in veth if end]
+        links = [self.state.link(end) for end in ends]
+        return any(link is not None and link.kind == "veth" and link.peer is None for link in links)
+
+
+def _with_consequences(keys: set[str]) -> list[str]:
+    """The keys, their generic forms, and those that the kernel sets by itself when one of them changes."""
+    found = dict.fromkeys(sorted(keys))
+    found.update(dict.fromkeys(generic_key(key) for key in sorted(keys)))
+    for cause in keys & set(_FORWARDING_CAUSES):
+        family, names = _FORWARDING_CAUSES[cause]
+        directory = f"net/{family}/conf"
+        for interface in sorted(os.listdir(f"/proc/sys/{directory}")):
+            for name in names if interface == "all" else names[:1]:
+                found[f"{directory}/{interface}/{name}"] = None
+        if family == "ipv4":
+            found["net/ipv4/ip_forward"] = None
+    return list(found)
+
+
+def _find_sysctls(machine: Machine, wanted: Wanted, state: State) -> None:
+    """Which of the wanted sysctls there are: on the machine, in a new namespace, and for somebody to set."""
+    keys = {key for namespace in wanted.namespaces.values() for key in namespace.sysctls}
+    keys |= {generic_key(key) for key in keys}
+    if not keys:
+        return
+    with machine.entered(HOST):
+        state.known_sysctls = frozenset(key for key in keys if sysctl.exists(key))
+    others = [name for name in wanted.namespaces if name != HOST and wanted.namespaces[name].sysctls]
+    if others:
+        # A namespace without a name, gone at once, tells what the kernel gives to each.
+        with namespaces.scratch():
+            state.new_namespace_sysctls = frozenset(key for key in keys if sysctl.exists(key))
+            state.fixed_sysctls = frozenset(key for key in state.new_namespace_sysctls if not sysctl.writable(key))

@@ -1,0 +1,142 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From the options of each module to the model, through the readers of the topology document.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import _document as document
+from ._document import Reader
+from ._errors import InvalidInput, Problem
+from ._model import HOST, Endpoint, Wanted, WantedLink, WantedNamespace, Wire
+
+Options = dict[str, Any]
+
+
+def netns(options: Options) -> Wanted:
+    reader = Reader()
+    wanted = _wanted(reader, options)
+    for i, name in enumerate(options["name"]):
+        path = f"name[{i}]"
+        reader.name_of_namespace(name, path)
+        if name == HOST:
+            reader.problem(path, "'host' is the machine's own namespace; it can be neither made nor removed")
+        elif options["state"] == "absent":
+            wanted.absent_namespaces.append(name)
+        else:
+            links = {"lo": WantedLink("lo", path, up=True)}
+            wanted.namespaces[name] = WantedNamespace(name, path, create=True, links=links)
+    reader.done()
+    return wanted
+
+
+def veth(options: Options) -> Wanted:
+    reader = Reader()
+    wanted = _wanted(reader, options)
+    peer = options["peer"] or {}
+    end = _end(reader, options, "")
+    other = _end(reader, peer, "peer.") if peer else None
+    if options["state"] == "absent":
+        reader.done()
+        wanted.absent_veths = [(end, other)]
+        return wanted
+    if other is None:
+        raise InvalidInput([Problem("peer", "is missing: a veth has two ends")])
+    if end == other:
+        reader.problem("peer.name", f"{end} cannot be both ends of one veth")
+    for one, body, prefix in ((end, options, ""), (other, peer, "peer.")):
+        if one.interface == "lo":
+            reader.problem(f"{prefix}name", "lo is every namespace's own loopback, no end of a veth")
+        link = _link(reader, body, prefix, one.interface)
+        link.purge = options["purge"] and body.get("addresses") is not None
+        path = f"{prefix}namespace" if body.get("namespace") else prefix.rstrip(".")
+        wanted.namespaces.setdefault(one.namespace, WantedNamespace(one.namespace, path)).links[one.interface] = link
+    wanted.wires.append(Wire((end, other), "name"))
+    document.check_layer2(reader, wanted)
+    reader.done()
+    return wanted
+
+
+def ns_link(options: Options) -> Wanted:
+    reader = Reader()
+    wanted = _wanted(reader, options)
+    end = _end(reader, options, "")
+    link = _link(reader, options, "", end.interface)
+    link.path = "name"
+    link.purge = options["purge"]
+    if link.purge and options["addresses"] is None:
+        reader.problem("addresses", "is missing: 'purge' removes what is not in it; write '[]' to remove all")
+    wanted.namespaces[end.namespace] = WantedNamespace(end.namespace, "namespace", links={end.interface: link})
+    reader.done()
+    return wanted
+
+
+def ns_route(options: Options) -> Wanted:
+    reader = Reader()
+    wanted = _wanted(reader, options)
+    namespace = _one_namespace(reader, options, wanted)
+    absent = options["state"] == "absent"
+    routes = document.read_routes(reader, options["routes"], "routes", only_keys=absent)
+    if absent:
+        namespace.absent_routes = routes
+        if options["purge"]:
+            reader.problem("purge", "goes with 'state: present': it removes what 'routes' does not name")
+    else:
+        namespace.routes = routes
+        namespace.purge_routes = options["purge"]
+    reader.done()
+    return wanted
+
+
+def ns_sysctl(options: Options) -> Wanted:
+    reader = Reader()
+    wanted = _wanted(reader, options)
+    namespace = _one_namespace(reader, options, wanted)
+    namespace.sysctls = document.read_sysctls(reader, options["settings"], "settings")
+    reader.done()
+    return wanted
+
+
+def topology(options: Options) -> Wanted:
+    topology = dict(options["topology"] or {})
+    lab = options["lab"]
+    if lab is not None and topology.setdefault("name", lab) != lab:
+        text = f"{lab!r} is not the name that the document gives its lab, {topology['name']!r}; leave one of them out"
+        raise InvalidInput([Problem("lab", text)])
+    wanted = document.read_topology(topology, absent=options["state"] == "absent").wanted
+    wanted.adopt = options["adopt"]
+    return wanted
+
+
+def _wanted(reader: Reader, options: Options) -> Wanted:
+    return Wanted(lab=document.read_lab_name(reader, options["lab"], "lab"))
+
+
+def _one_namespace(reader: Reader, options: Options, wanted: Wanted) -> WantedNamespace:
+    name = reader.name_of_namespace(options["namespace"], "namespace")
+    wanted.namespaces[name] = WantedNamespace(name, "namespace")
+    return wanted.namespaces[name]
+
+
+def _end(reader: Reader, options: Options, prefix: str) -> Endpoint:
+    namespace = reader.name_of_namespace(options.get("namespace") or HOST, f"{prefix}namespace")
+    return Endpoint(namespace, reader.name_of_interface(options["name"], f"{prefix}name"))
+
+
+def _link(reader: Reader, options: Options, prefix: str, name: str) -> WantedLink:
+    settings = {key: options.get(key) for key in ("addresses", "mtu", "mac", "up")}
+    return document.read_interface(reader, name, settings, prefix.rstrip("."))
+
+
+def probes(options: Options) -> list[Any]:
+    reader = Reader()
+    found = document.read_probes(reader, options["probes"], "probes")
+    reader.done()
+    return found
+

@@ -1,0 +1,714 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From what is and what shall be to the ordered list of changes. Pure: no input, no output.
+
+The order of a plan, and the room that is left in it:
+
+ 1. what is in the way or has left the lab goes: routes, links, namespaces
+ 2. namespaces are made, and what is taken over is marked
+ 3. sysctls of the namespace as a whole, before interfaces take their defaults from them
+ 4. links are made and moved to where they belong                     (then: bridges, without coming up)
+ 5. MTU, MAC, mark; sysctls of interfaces; links that shall be down go down
+ 6. addresses                                                         (then: ports join their bridges)
+ 7. links come up                                                     (then: bridges, last of all)
+ 8. routes, those that make gateways reachable first                  (then: policy rules, NAT)
+ 9. what the lab changed on things that are not its own, and wants no more, is put back
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+from dataclasses import dataclass, field
+from typing import Iterable, Iterator, Optional
+
+from . import _changes as c
+from ._errors import Problem, Refused
+from ._kernel import copy, mark_of, needs_gateway, new_namespace, play
+from ._model import (
+    HOST,
+    STATIC_ROUTE_PROTOCOLS,
+    Address,
+    Endpoint,
+    IPNetwork,
+    Link,
+    Namespace,
+    NextHop,
+    Remembered,
+    Route,
+    State,
+    Wanted,
+    WantedAddress,
+    WantedLink,
+    WantedNamespace,
+    WantedRoute,
+    WantedSysctl,
+    Wire,
+    mark,
+)
+from ._sysctl import name_of
+
+
+@dataclass
+class Plan:
+    """The ordered changes, what they take for granted, and what the user should know besides."""
+
+    steps: list[c.Step] = field(default_factory=list)
+    #: What an earlier task would have made in a real run. A plan with assumptions can be shown, not applied.
+    assumptions: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    #: What needs not be remembered any more after this plan.
+    forgotten: list[Remembered] = field(default_factory=list)
+
+    @property
+    def changes(self) -> list[c.Change]:
+        return [step.change for step in self.steps]
+
+
+def plan(wanted: Wanted, state: State) -> Plan:
+    """The changes that lead from ``state`` to ``wanted``. Raises Refused if the host's facts stand against it."""
+    return _Planner(wanted, state).plan()
+
+
+def generic_key(key: str) -> str:
+    """The key of a per-interface sysctl as every namespace has it: that of its ``lo``."""
+    interface = interface_of(key)
+    return key.replace(f"/{interface}/", "/lo/", 1) if interface else key
+
+
+def interface_of(key: str) -> str:
+    """The interface that a sysctl key belongs to; empty for none and for the pseudo-interfaces all and default."""
+    parts = key.split("/")
+    if len(parts) >= 5 and parts[0] == "net" and parts[2] in ("conf", "neigh") and parts[3] not in ("all", "default"):
+        return parts[3]
+    return ""
+
+
+class _Planner:
+    def __init__(self, wanted: Wanted, state: State) -> None:
+        self.wanted = wanted
+        self.before = state
+        self.state = copy(state)
+        self.result = Plan()
+        self.problems: list[Problem] = []
+        self.wires: dict[Endpoint, Wire] = {end: wire for wire in wanted.wires for end in wire.ends}
+        self.remembered = {entry[:4] for entry in state.remembered}
+
+    def plan(self) -> Plan:
+        self._remove()
+        self._add_namespaces()
+        self._refuse()
+        self._assume_namespaces()
+        self._set_sysctls(of_interfaces=False)
+        self._add_wires()
+        self._refuse()
+        self._set_links()
+        self._set_sysctls(of_interfaces=True)
+        self._set_down()
+        self._set_addresses()
+        self._set_up()
+        self._set_routes()
+        self._put_back()
+        self._refuse()
+        return self.result
+
+    # --- how a change enters the plan --------------------------------------------------------------------------------
+
+    def _do(self, change: c.Change, remember: Optional[Remembered] = None) -> None:
+        self.result.steps.append(c.Step(change, tuple(play(self.state, change)), remember))
+
+    def _refuse(self) -> None:
+        if self.wanted.whole and self.result.assumptions:
+            self.problems += self.result.assumptions
+            self.result.assumptions = []
+        if self.problems:
+            raise Refused(self.problems)
+
+    def _remember(self, kind: str, end: Endpoint, before: Optional[str], after: Optional[str]) -> Optional[Remembered]:
+        """The memory of a change to a link that is not the lab's own; None if it is, or if there is no lab."""
+        if not self.wanted.lab or self._is_ours(end):
+            return None
+        inode = self.state.namespaces[end.namespace].inode
+        return Remembered(kind, end.namespace, inode, end.interface, before, after)
+
+    def _is_ours(self, end: Endpoint) -> bool:
+        return end in self.wires or mark_of(self.state, end) == self.wanted.lab
+
+    def _owns(self, namespace: Namespace) -> bool:
+        return bool(self.wanted.lab) and namespace.lab == self.wanted.lab
+
+    # --- 1. removing -------------------------------------------------------------------------------------------------
+
+    def _remove(self) -> None:
+        lab = self.wanted.lab
+        namespaces = [name for name in self.wanted.absent_namespaces if name in self.state.namespaces]
+        for name in namespaces:
+            owner = self.state.namespaces[name].lab
+            if lab and owner not in ("", lab):
+                self._problem("name", f"the namespace {name} belongs to lab {owner!r}, not to {lab!r}; it is not removed")
+        links = [end for veth in self.wanted.absent_veths for end in self._absent_end(*veth)]
+        if self.wanted.prune and lab:
+            namespaces += [
+                name
+                for name, namespace in self.state.namespaces.items()
+                if namespace.lab == lab and name not in self.wanted.namespaces
+            ]
+            links += [end for end, link in self.state.links() if link.lab == lab and not self._is_wanted(end)]
+        links += [end for wire in self.wanted.wires for end in self._in_the_way(wire)]
+        self._refuse()
+        for name in namespaces:
+            links += [
+                Endpoint(name, link.name)
+                for link in self.state.namespaces[name].links.values()
+                if link.kind == "veth" and not (link.peer and link.peer.namespace == name)
+            ]
+        for name, namespace in self.wanted.namespaces.items():
+            if name in self.state.namespaces:
+                self._remove_routes(self.state.namespaces[name], namespace)
+        for end in links:
+            link = self.state.link(end)
+            if link:
+                self._do(c.RemoveLink(end, link.kind, link.peer))
+        for name in dict.fromkeys(namespaces):
+            self._do(c.RemoveNamespace(name))
+        for name in self.wanted.absent_namespaces:
+            if name in self.state.stale:
+                self._do(c.RemoveNamespace(name, stale=True))
+
+    def _absent_end(self, end: Endpoint, other: Optional[Endpoint]) -> Iterator[Endpoint]:
+        """The end by which a veth that shall go is removed: the named one, or the other if it strayed."""
+        link = self.state.link(end)
+        if link is None:
+            stray = self.state.link(other) if other else None
+            if other and stray and stray.peer and stray.peer.interface == end.interface:
+                yield other
+            return
+        if link.kind != "veth":
+            fact = f"{_article(link.kind or 'physical')} device, no veth"
+        elif other and link.peer and link.peer.interface != other.interface:
+            fact = f"wired to {link.peer}, not to {other}"
+        elif self.wanted.lab and link.lab not in ("", self.wanted.lab):
+            fact = f"of lab {link.lab!r}, not of {self.wanted.lab!r}"
+        else:
+            yield end
+            return
+        self._problem("name", f"{end} is {fact}; it is not removed")
+
+    def _is_wanted(self, end: Endpoint) -> bool:
+        if end in self.wires or end.interface == "lo":
+            return True
+        namespace = self.wanted.namespaces.get(end.namespace)
+        return namespace is not None and end.interface in namespace.links
+
+    def _in_the_way(self, wire: Wire) -> Iterator[Endpoint]:
+        """The links that have to go before the wire can be laid. What is not the lab's own is refused instead."""
+        if self._misplaced(wire):
+            return
+        for end, other in (wire.ends, wire.ends[::-1]):
+            link = self.state.link(end)
+            if link is None or (link.kind == "veth" and link.peer == other):
+                continue
+            if self.wanted.lab and link.lab == self.wanted.lab and link.kind == "veth":
+                yield end
+                continue
+            if link.kind == "veth":
+                fact = f"is a veth wired to {link.peer or 'a namespace that has no name'}, not to {other}"
+            else:
+                fact = f"is {_article(link.kind or 'physical')} device, no veth"
+            owner = f" (of lab {link.lab!r})" if link.lab else ""
+            self._problem(
+                wire.path, f"{end}{owner} exists already and {fact}; remove or rename it, or choose another name"
+            )
+
+    def _misplaced(self, wire: Wire) -> Optional[c.MoveLink]:
+        """The move that makes the wire right, if one end of it only sits in the wrong namespace."""
+        for end, other in (wire.ends, wire.ends[::-1]):
+            link = self.state.link(end)
+            if link is None or link.kind != "veth" or link.peer is None or self.state.link(other):
+                continue
+            if link.peer != other and link.peer.interface == other.interface and link.peer not in self.wires:
+                return c.MoveLink(link.peer, other, wire.path)
+        return None
+
+    def _remove_routes(self, namespace: Namespace, wanted: WantedNamespace) -> None:
+        keys = {item.value.key for item in wanted.routes}
+        extra = [route for route in namespace.routes if route.key in {r.value.key for r in wanted.absent_routes}]
+        if wanted.purge_routes or self._owns(namespace):
+            extra += [r for r in namespace.routes if r.protocol in STATIC_ROUTE_PROTOCOLS and r.key not in keys]
+        # In reverse of the order of adding, so that taking it back finds its gateways.
+        for route in sorted(dict.fromkeys(extra), key=needs_gateway, reverse=True):
+            self._do(c.RemoveRoute(namespace.name, route, wanted.path))
+
+    # --- 2. namespaces -----------------------------------------------------------------------------------------------
+
+    def _add_namespaces(self) -> None:
+        lab = self.wanted.lab
+        for wanted in self.wanted.namespaces.values():
+            namespace = self.state.namespaces.get(wanted.name)
+            if not wanted.create:
+                continue
+            if namespace is None:
+                stale = wanted.name in self.state.stale
+                self._do(c.AddNamespace(wanted.name, mark(lab), stale, wanted.path))
+            elif lab and namespace.lab != lab:
+                if not self.wanted.adopt:
+                    owner = f"belongs to lab {namespace.lab!r}" if namespace.lab else "is not marked as this lab's"
+                    self._problem(
+                        wanted.path,
+                        f"the namespace {wanted.name} exists already and {owner}; "
+                        "remove it, choose another name, or take it over with 'adopt: true'",
+                    )
+                    continue
+                end = Endpoint(wanted.name, "lo")
+                before = (None, None, namespace.links["lo"].alias)
+                self._do(c.SetLink(end, alias=mark(lab), before=before, path=wanted.path))
+                # What was unmanaged so far is the lab's now, and its surplus routes with it.
+                self._remove_routes(namespace, wanted)
+
+    def _assume_namespaces(self) -> None:
+        ends = [(end.namespace, wire.path) for wire in self.wanted.wires for end in wire.ends]
+        for name, path in [(w.name, w.path) for w in self.wanted.namespaces.values()] + ends:
+            if name not in self.state.namespaces:
+                names = sorted(n for n in self.state.namespaces if n != HOST)
+                near = difflib.get_close_matches(name, names, 1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                self._assume(path, f"there is no namespace {name!r}{hint}")
+                self.state.namespaces[name] = new_namespace(name)
+
+    # --- 3. and 5. sysctls -------------------------------------------------------------------------------------------
+
+    def _set_sysctls(self, of_interfaces: bool) -> None:
+        for wanted in self.wanted.namespaces.values():
+            namespace = self.state.namespaces[wanted.name]
+            for item in sorted(wanted.sysctls.values(), key=lambda item: _sysctl_rank(item.key)):
+                if bool(interface_of(item.key)) == of_interfaces:
+                    self._set_sysctl(namespace, item)
+
+    def _set_sysctl(self, namespace: Namespace, item: WantedSysctl) -> None:
+        problem = self._sysctl_problem(namespace, item)
+        if problem:
+            self._problem(item.path, problem)
+            return
+        current = namespace.sysctls.get(item.key)
+        if current == item.value:
+            return
+        remember = None
+        if self.wanted.lab:
+            remember = Remembered("sysctl", namespace.name, namespace.inode, item.key, current, item.value)
+        self._do(c.SetSysctl(namespace.name, item.key, item.value, current, item.path), remember)
+
+    def _sysctl_problem(self, namespace: Namespace, item: WantedSysctl) -> str:
+        name = name_of(item.key)
+        interface = interface_of(item.key)
+        if interface and interface not in namespace.links:
+            if not self.wanted.whole:
+                namespace.links[interface] = Link(interface, 0)
+                self._assume(item.path, f"there is no interface {interface!r} in the namespace {namespace.name}")
+                return ""
+            return f"{name}: there is no interface {interface!r} in the namespace {namespace.name}" + _names(
+                interface, namespace.links
+            )
+        before = self.before.namespaces.get(namespace.name)
+        known = self.before.new_namespace_sysctls
+        if before is not None and not before.glimpsed:
+            known = frozenset(key for key, value in before.sysctls.items() if value is not None)
+        if generic_key(item.key) not in known and item.key not in known:
+            if generic_key(item.key) in self.before.known_sysctls:
+                return (
+                    f"{name} is not per-namespace: it exists once for the whole machine, and the namespace "
+                    f"{namespace.name} has none of its own; set it on the host"
+                )
+            return f"there is no sysctl {name}" + _names(item.key, self.before.known_sysctls)
+        if item.key in self.before.fixed_sysctls:
+            return (
+                f"{name} cannot be set in the namespace {namespace.name}: it is per-machine there, and read-only; "
+                "set it on the host"
+            )
+        return ""
+
+    # --- 4. links ----------------------------------------------------------------------------------------------------
+
+    def _add_wires(self) -> None:
+        lab = self.wanted.lab
+        for wire in self.wanted.wires:
+            if self.state.link(wire.ends[0]) and self.state.link(wire.ends[1]):
+                self._own_wire(wire)
+                continue
+            move = self._misplaced(wire)
+            if move:
+                self._do(move)
+                continue
+            settings = [self._wanted_link(end) or WantedLink(end.interface, wire.path) for end in wire.ends]
+            self._do(
+                c.AddVeth(
+                    wire.ends,
+                    (settings[0].mtu or 0, settings[1].mtu or 0),
+                    (settings[0].mac or "", settings[1].mac or ""),
+                    (mark(lab), mark(lab)),
+                    path=wire.path,
+                )
+            )
+
+    def _own_wire(self, wire: Wire) -> None:
+        lab = self.wanted.lab
+        for end in wire.ends:
+            owner = mark_of(self.state, end)
+            if lab and owner != lab and not self.wanted.adopt:
+                whose = f"belongs to lab {owner!r}" if owner else "is not marked as this lab's"
+                self._problem(
+                    wire.path,
+                    f"the veth {end} exists already and {whose}; remove it, choose another name, or take it over "
+                    "with 'adopt: true'",
+                )
+                return
+
+    def _wanted_link(self, end: Endpoint) -> Optional[WantedLink]:
+        namespace = self.wanted.namespaces.get(end.namespace)
+        return namespace.links.get(end.interface) if namespace else None
+
+    def _wanted_links(self) -> Iterator[tuple[Endpoint, WantedLink]]:
+        for namespace in self.wanted.namespaces.values():
+            for link in namespace.links.values():
+                yield Endpoint(namespace.name, link.name), link
+
+    # --- 5. settings of links ----------------------------------------------------------------------------------------
+
+    def _set_links(self) -> None:
+        for end, wanted in self._wanted_links():
+            namespace = self.state.namespaces[end.namespace]
+            link = namespace.links.get(end.interface)
+            if link is None:
+                names = _names(end.interface, namespace.links)
+                self._assume(wanted.path, f"there is no link {end.interface!r} in the namespace {end.namespace}{names}")
+                namespace.links[end.interface] = link = Link(end.interface, 0, mtu=0)
+            self._set_link(end, link, wanted)
+
+    def _set_link(self, end: Endpoint, link: Link, wanted: WantedLink) -> None:
+        mtu = wanted.mtu if wanted.mtu is not None and wanted.mtu != link.mtu else None
+        mac = wanted.mac if wanted.mac is not None and wanted.mac != link.mac else None
+        alias = None
+        if self.wanted.lab and end in self.wires and link.alias != mark(self.wanted.lab):
+            alias = mark(self.wanted.lab)
+        if mtu is None and mac is None and alias is None:
+            return
+        before = (
+            link.mtu if mtu is not None else None,
+            link.mac if mac is not None else None,
+            link.alias if alias is not None else None,
+        )
+        remember = None
+        if mtu is not None:
+            remember = self._remember("mtu", end, str(link.mtu), str(mtu))
+        change = c.SetLink(end, mtu=mtu, before=(before[0], None, None), path=wanted.path)
+        if remember is None:
+            change = c.SetLink(end, mtu, mac, alias, before, wanted.path)
+            mac_remember = self._remember("mac", end, link.mac, mac) if mac is not None else None
+            self._do(change, mac_remember)
+            return
+        self._do(change, remember)
+        if mac is not None:
+            change = c.SetLink(end, mac=mac, before=(None, before[1], None), path=wanted.path)
+            self._do(change, self._remember("mac", end, before[1], mac))
+
+    def _set_down(self) -> None:
+        for end, wanted in self._wanted_links():
+            link = self.state.namespaces[end.namespace].links[end.interface]
+            if wanted.up is False and link.up:
+                self._do(c.SetUp(end, False, wanted.path), self._remember("up", end, "up", "down"))
+
+    def _set_up(self) -> None:
+        for end, wanted in self._wanted_links():
+            link = self.state.namespaces[end.namespace].links[end.interface]
+            if wanted.up and not link.up:
+                self._do(c.SetUp(end, True, wanted.path), self._remember("up", end, "down", "up"))
+
+    # --- 6. addresses ------------------------------------------------------------------------------------------------
+
+    def _set_addresses(self) -> None:
+        for end, wanted in self._wanted_links():
+            link = self.state.namespaces[end.namespace].links[end.interface]
+            for address in self._surplus(link, wanted):
+                self._do(c.RemoveAddress(end, address, wanted.path))
+            for item in wanted.addresses:
+                self._set_address(end, link, item)
+
+    def _surplus(self, link: Link, wanted: WantedLink) -> list[Address]:
+        """The addresses that have to go, the last first, so that taking it back restores the kernel's order."""
+        keep = {item.value for item in wanted.addresses}
+        hosts = {item.value.ip.ip for item in wanted.addresses if item.value.family == 6}
+        surplus = []
+        for address in link.addresses:
+            if address in keep:
+                continue
+            # IPv6 has an address once per link: another prefix length is a change. Other differences are set in place.
+            other_length = address.family == 6 and address.ip.ip in hosts and not _same_v6(address, keep)
+            same_v4 = address.family == 4 and any(address.address == other.address for other in keep)
+            if other_length or same_v4 or (wanted.purge and not _same_v6(address, keep)):
+                surplus.append(address)
+        surplus += self._out_of_order(link, wanted, surplus)
+        return [address for address in reversed(link.addresses) if address in surplus]
+
+    def _out_of_order(self, link: Link, wanted: WantedLink, surplus: list[Address]) -> list[Address]:
+        """IPv4 addresses that stay but have to be added anew, to come after another one of their subnet.
+
+        The first address of a subnet on a link is its primary one: the source of what the namespace sends, and the
+        one whose end is the end of the others (unless promote_secondaries is set).
+        """
+        groups: dict[IPNetwork, list[Address]] = {}
+        for address in link.addresses:
+            if address.family == 4:
+                groups.setdefault(address.ip.network, []).append(address)
+        again: list[Address] = []
+        for network, group in groups.items():
+            order = [item.value for item in wanted.addresses if item.value.ip.network == network]
+            kept = [address for address in group if address not in surplus]
+            loses_primary = group[0] in surplus
+            wrong_primary = wanted.purge and bool(order) and bool(kept) and kept[0] != order[0]
+            if loses_primary or wrong_primary:
+                again += kept
+        return again
+
+    def _set_address(self, end: Endpoint, link: Link, item: WantedAddress) -> None:
+        address = item.value
+        if address in link.addresses or any(address.address == kernel.address for kernel in link.kernel_addresses):
+            return
+        remember = self._remember("address", end, None, str(address))
+        if remember:
+            remember = remember._replace(object=f"{end.interface} {address.address}")
+        same = [other for other in link.addresses if other.family == 6 and other.address == address.address]
+        if same:
+            self._do(c.ReplaceAddress(end, same[0], address, item.path))
+        else:
+            self._do(c.AddAddress(end, address, item.path), remember)
+
+    # --- 8. routes ---------------------------------------------------------------------------------------------------
+
+    def _set_routes(self) -> None:
+        for wanted in self.wanted.namespaces.values():
+            namespace = self.state.namespaces[wanted.name]
+            for item in sorted(wanted.routes, key=lambda item: needs_gateway(item.value)):
+                self._set_route(namespace, item)
+
+    def _set_route(self, namespace: Namespace, item: WantedRoute) -> None:
+        route = self._resolve(namespace, item)
+        if route is None:
+            return
+        there = [other for other in namespace.routes if other.key == route.key]
+        same = next((other for other in there if self._is_same(namespace, other, route)), None)
+        keep = same or (there[0] if there else None)
+        for other in there:
+            # `ip route append` makes several routes of one key; the first one counts, the others only lurk.
+            if other is not keep:
+                self._do(c.RemoveRoute(namespace.name, other, item.path))
+        if same:
+            return
+        remember = None
+        if self.wanted.lab and not self._owns(namespace):
+            remembered = ("route", namespace.name, namespace.inode, route.to)
+            if keep and remembered not in self.remembered:
+                self._problem(
+                    item.path,
+                    f"the namespace {namespace.name} has another route to the same destination already, and it is not "
+                    f"this lab's: {keep}; remove it, or give one of the two another metric",
+                )
+                return
+            remember = Remembered(*remembered, None, str(route))
+        if keep is None:
+            self._do(c.AddRoute(namespace.name, route, item.path), remember)
+        elif _is_replaceable(keep, route):
+            self._do(c.ReplaceRoute(namespace.name, keep, route, item.path), remember)
+        else:
+            self._do(c.RemoveRoute(namespace.name, keep, item.path), remember)
+            self._do(c.AddRoute(namespace.name, route, item.path))
+
+    def _is_same(self, namespace: Namespace, there: Route, wanted: Route) -> bool:
+        # Outside the lab's own namespaces a route that an administrator made is as good as one of ours.
+        return there == (wanted if self._owns(namespace) else wanted._replace(protocol=there.protocol))
+
+    def _resolve(self, namespace: Namespace, item: WantedRoute) -> Optional[Route]:
+        """The route with the devices filled in that the kernel would find; None if there is a problem with it."""
+        route = item.value
+        if route.src and not any(route.src == str(a.ip.ip) for link in namespace.links.values() for a in _all(link)):
+            self._assume(f"{item.path}.src", f"{route.src!r} is no address of the namespace {namespace.name}")
+        if not route.nexthops:
+            hop = self._resolve_hop(namespace, route, NextHop(route.via, route.dev, onlink=route.onlink), item.path)
+            return route._replace(dev=hop.dev) if hop else None
+        hops = [
+            self._resolve_hop(namespace, route, hop, f"{item.path}.nexthops[{i}]")
+            for i, hop in enumerate(route.nexthops)
+        ]
+        found = [hop for hop in hops if hop]
+        return route._replace(nexthops=tuple(sorted(found))) if len(found) == len(hops) else None
+
+    def _resolve_hop(self, namespace: Namespace, route: Route, hop: NextHop, path: str) -> Optional[NextHop]:
+        if hop.dev:
+            link = namespace.links.get(hop.dev)
+            if link is None:
+                text = f"there is no link {hop.dev!r} in the namespace {namespace.name}"
+                self._assume(f"{path}.dev", text + _names(hop.dev, namespace.links))
+                return hop
+            if not link.up:
+                self._assume(f"{path}.dev", f"the link {hop.dev} of the namespace {namespace.name} is down")
+                return hop
+        if not hop.via or hop.onlink:
+            return hop
+        via = ipaddress.ip_address(hop.via)
+        if any(via == address.ip.ip for link in namespace.links.values() for address in _all(link)):
+            self._problem(
+                f"{path}.via",
+                f"{hop.via!r} is an address of the namespace {namespace.name} itself; "
+                "a gateway is the neighbour's address on the same link",
+            )
+            return None
+        if hop.dev and via.version == 6 and via.is_link_local:
+            return hop
+        devices = _devices_towards(namespace, hop.via, route.table)
+        if hop.dev in devices:
+            return hop
+        if devices and not hop.dev:
+            current = {o.dev for other in namespace.routes if other.key == route.key for o in other.hops}
+            chosen = next((dev for dev in devices if dev in current), devices[0])
+            return hop._replace(dev=chosen)
+        on = f" on {hop.dev}" if hop.dev else ""
+        connected = sorted({str(a.ip.network) for link in namespace.links.values() if link.up for a in link.addresses})
+        self._assume(
+            f"{path}.via",
+            f"{hop.via!r} is not reachable{on} in the namespace {namespace.name}: no connected prefix "
+            f"({', '.join(connected) or 'there is none'}) and no link-scope route covers it; "
+            "give the interface an address in the gateway's prefix, add a route to the gateway with only 'dev', "
+            "or say 'onlink: true' with 'dev'",
+        )
+        return hop
+
+    # --- 9. putting back ---------------------------------------------------------------------------------------------
+
+    def _put_back(self) -> None:
+        """Undo what the lab once changed on things that are not its own, where it is wanted no more."""
+        for entry in self.before.remembered:
+            namespace = self.state.namespaces.get(entry.namespace)
+            if namespace is None or namespace.inode != entry.inode:
+                self.result.forgotten.append(entry)
+            elif self.wanted.prune and not self._still_wanted(entry):
+                self._put_one_back(entry, namespace)
+                self.result.forgotten.append(entry)
+
+    def _still_wanted(self, entry: Remembered) -> bool:
+        wanted = self.wanted.namespaces.get(entry.namespace)
+        if wanted is None:
+            return False
+        if entry.kind == "sysctl":
+            return entry.object in wanted.sysctls
+        if entry.kind == "route":
+            return any(item.value.to == entry.object for item in wanted.routes)
+        link = wanted.links.get(entry.object.split(" ", 1)[0])
+        if link is None:
+            return False
+        if entry.kind == "address":
+            return any(item.value.address == entry.object.split(" ", 1)[1] for item in link.addresses)
+        return getattr(link, entry.kind) is not None
+
+    def _put_one_back(self, entry: Remembered, namespace: Namespace) -> None:
+        end = Endpoint(namespace.name, entry.object.split(" ", 1)[0])
+        link = namespace.links.get(end.interface)
+        now: Optional[str] = None
+        change: Optional[c.Change] = None
+        if entry.kind == "sysctl":
+            now = namespace.sysctls.get(entry.object)
+            if entry.before is not None:
+                change = c.SetSysctl(namespace.name, entry.object, entry.before, now)
+        elif entry.kind == "route":
+            route = next((r for r in namespace.routes if str(r) == entry.after), None)
+            now = str(route) if route else None
+            change = c.RemoveRoute(namespace.name, route) if route else None
+        elif link is None:
+            return
+        elif entry.kind == "address":
+            address = next((a for a in link.addresses if str(a) == entry.after), None)
+            now = str(address) if address else None
+            change = c.RemoveAddress(end, address) if address else None
+        elif entry.kind == "up":
+            now = "up" if link.up else "down"
+            change = c.SetUp(end, entry.before == "up")
+        elif entry.kind == "mtu" and entry.before:
+            now = str(link.mtu)
+            change = c.SetLink(end, mtu=int(entry.before), before=(link.mtu, None, None))
+        elif entry.kind == "mac" and entry.before:
+            now = link.mac
+            change = c.SetLink(end, mac=entry.before, before=(None, link.mac, None))
+        if now == entry.before or change is None:
+            return
+        if now != entry.after:
+            self.result.warnings.append(
+                f"{entry.kind} {namespace.name} {entry.object} was changed to {now!r} by somebody else since the lab "
+                f"set it to {entry.after!r}; it is left as it is (it was {entry.before!r} before the lab)"
+            )
+            return
+        self._do(change)
+
+    # --- words -------------------------------------------------------------------------------------------------------
+
+    def _problem(self, path: str, text: str) -> None:
+        self.problems.append(Problem(path, text))
+
+    def _assume(self, path: str, text: str) -> None:
+        self.result.assumptions.append(Problem(path, text))
+
+
+def _sysctl_rank(key: str) -> int:
+    """Sysctls that the kernel passes on to others go before those."""
+    if key == "net/ipv4/ip_forward":
+        return 0
+    if "/conf/all/" in key:
+        return 1
+    return 2 if "/default/" in key else 3
+
+
+def _devices_towards(namespace: Namespace, via: str, table: int) -> list[str]:
+    """The links on which a gateway is directly reachable, the best match first."""
+    address = ipaddress.ip_address(via)
+    found: list[tuple[int, str]] = []
+    for link in namespace.links.values():
+        if not link.up:
+            continue
+        for own in _all(link):
+            network = own.ip.network
+            if network.version == address.version and address in network and not own.noprefixroute:
+                found.append((network.prefixlen, link.name))
+    for route in namespace.routes:
+        if route.type == "unicast" and route.table in (table, 254) and not route.via and not route.nexthops:
+            network = ipaddress.ip_network(route.to)
+            if network.version == address.version and address in network:
+                found.append((network.prefixlen, route.dev))
+    # The sort is stable: of equal prefixes the one that came first serves, as in the kernel.
+    return [dev for _length, dev in sorted(found, key=lambda item: -item[0])]
+
+
+def _is_replaceable(there: Route, wanted: Route) -> bool:
+    """Can NLM_F_REPLACE put ``wanted`` in the place of ``there``?
+
+    fib6_add_rt2node() replaces only like by like: what can be one way of several by what can be, others by others.
+    """
+    if wanted.family == 4:
+        return True
+    return bool(there.via or there.nexthops) == bool(wanted.via or wanted.nexthops)
+
+
+def _same_v6(address: Address, others: Iterable[Address]) -> bool:
+    return address.family == 6 and any(address.address == other.address for other in others)
+
+
+def _all(link: Link) -> list[Address]:
+    return [*link.addresses, *link.kernel_addresses]
+
+
+def _article(word: str) -> str:
+    return f"an {word}" if word[:1] in "aeiou" else f"a {word}"
+
+
+def _names(name: str, others: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(others), 1)
+    return f"; did you mean {name_of(near[0]) if '/' in near[0] else near[0]!r}?" if near else ""

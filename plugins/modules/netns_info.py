@@ -1,0 +1,158 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: netns_info
+short_description: Tell what is in the network namespaces of a host
+version_added: 0.1.0
+description:
+  - Gathers links, addresses, routes, policy rules, neighbours, listening sockets and processes of namespaces.
+  - Returns a lab that is on the host as a topology document. Applied again with M(nslab.netns.topology), it changes nothing.
+options:
+  namespaces:
+    description:
+      - The namespaces to look into. V(host) is the namespace that the module itself runs in.
+      - By default all that have a name, and V(host).
+    type: list
+    elements: str
+  sysctls:
+    description:
+      - The sysctls to read in each of them, in any spelling that M(nslab.netns.ns_sysctl) takes.
+    type: list
+    elements: str
+    default: []
+  lab:
+    description:
+      - The lab to return as RV(topology). By default the only one on the host, if there is one only.
+      - Namespaces that O(namespaces) names and that have no mark are taken as part of it.
+    type: str
+extends_documentation_fragment:
+  - nslab.netns.attributes
+  - nslab.netns.attributes.info
+seealso:
+  - module: nslab.netns.topology
+author:
+  - nslab contributors (@nslab)
+"""
+
+EXAMPLES = r"""
+- name: Look into all namespaces
+  nslab.netns.netns_info:
+    sysctls: [net.ipv4.ip_forward]
+  register: facts
+
+- name: Say what stands
+  ansible.builtin.debug:
+    msg: "{{ facts.namespaces.keys() | list }}"
+"""
+
+RETURN = r"""
+namespaces:
+  description: The facts of each namespace, by its name.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: The name.
+      type: str
+      sample: router
+    lab:
+      description: The lab that the namespace belongs to by its mark, if any.
+      type: str
+      sample: routed
+    inode:
+      description: The number by which the kernel knows the namespace.
+      type: int
+      sample: 4026532876
+    nsid:
+      description: The id by which the host's namespace knows it, if it has given one.
+      type: int
+      sample: 0
+    symlink:
+      description: Where the name in C(/run/netns) points to, if somebody made it as a symlink.
+      type: str
+      sample: /proc/4242/ns/net
+    links:
+      description:
+        - The links with their C(name), C(index), C(type) (C(veth), C(bridge), ...), C(mtu) in bytes, C(mac), C(up), C(flags),
+          C(operstate), C(alias), C(lab), C(master), C(peer) (its C(namespace) and C(interface)), and C(addresses).
+      type: list
+      elements: dict
+      sample: [{"name": "veth-srv", "type": "veth", "mtu": 1500, "peer": {"namespace": "server", "interface": "vethS"}}]
+    routes:
+      description: The routes of all tables and both address families, in the words of M(nslab.netns.ns_route).
+      type: list
+      elements: dict
+      sample: [{"to": "1.1.1.0/24", "via": "10.0.1.2", "dev": "veth-srv", "table": 254, "protocol": "110"}]
+    rules:
+      description: The policy rules of both address families, in the kernel's order.
+      type: list
+      elements: dict
+      sample: [{"priority": 32766, "from": "all", "to": "all", "action": "lookup", "table": 254}]
+    neighbours:
+      description: The neighbours, with C(address), C(dev), C(mac) and C(state).
+      type: list
+      elements: dict
+      sample: [{"address": "10.0.1.2", "dev": "veth-srv", "mac": "ee:fb:18:04:a3:85", "state": "reachable"}]
+    sysctls:
+      description: The values of O(sysctls), V(null) for one that the namespace does not have.
+      type: dict
+      sample: {"net.ipv4.ip_forward": "1"}
+    listening:
+      description: The TCP sockets that listen and the UDP sockets that are bound.
+      type: list
+      elements: dict
+      sample: [{"protocol": "tcp", "address": "0.0.0.0", "port": 80}]
+    pids:
+      description: The processes that live in the namespace.
+      type: list
+      elements: int
+      sample: [4242]
+stale:
+  description: Names in C(/run/netns) that stand for no namespace (V(stale) files, V(dangling) symlinks).
+  returned: success
+  type: list
+  elements: dict
+  sample: [{"name": "left-over", "kind": "stale", "target": null}]
+labs:
+  description: The labs that have a mark on anything on the host.
+  returned: success
+  type: list
+  elements: str
+  sample: [routed]
+topology:
+  description: The lab as a topology document; V(null) if there is none, or several and O(lab) does not say which.
+  returned: success
+  type: dict
+  sample: {"name": "routed", "namespaces": {}, "links": [{"endpoints": ["server:vethS", "router:veth-srv"]}]}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import _facts
+from ..module_utils._errors import NslabError
+from ..module_utils._module import fail
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "namespaces": {"type": "list", "elements": "str"},
+            "sysctls": {"type": "list", "elements": "str", "default": []},
+            "lab": {"type": "str"},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        facts = _facts.gather(module.params["namespaces"], module.params["sysctls"], module.params["lab"] or "")
+    except NslabError as error:
+        fail(module, error)
+    module.exit_json(changed=False, **facts)
+
+
+if __name__ == "__main__":
+    main()

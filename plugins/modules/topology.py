@@ -1,0 +1,159 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: topology
+short_description: Apply a whole topology document in one task
+version_added: 0.1.0
+description:
+  - Brings namespaces, veths, addresses, routes and sysctls of a host into the state that one document declares, in one go.
+  - What exists and is right is not touched. What has drifted is repaired in place. What carries the lab's mark and has
+    left the document is removed.
+  - If a step fails, everything that was done before it is taken back.
+  - Objects of the same names that belong to somebody else are refused.
+options:
+  topology:
+    description:
+      - The document. Its keys are C(name) (of the lab, required), C(namespaces), C(links), and C(probes).
+      - C(namespaces) has for each name C(interfaces), C(routes) and C(sysctls), in the words of M(nslab.netns.ns_link),
+        M(nslab.netns.ns_route) and M(nslab.netns.ns_sysctl). V(host) is the namespace that the module itself runs in.
+      - C(links) is a list of veths, each with its two C(endpoints) as C(namespace:interface).
+      - C(probes) are checked here, and run by M(nslab.netns.ns_probe).
+      - It may be left out with O(state=absent) and O(lab).
+    type: dict
+  state:
+    description:
+      - With V(absent), everything that carries the mark of the lab goes. The document's C(name) is enough then.
+    type: str
+    choices: [present, absent]
+    default: present
+  adopt:
+    description:
+      - Take over namespaces and veths of the same names that belong to another lab, or to none.
+    type: bool
+    default: false
+  lab:
+    description:
+      - The name of the lab, if the document does not say its C(name).
+    type: str
+seealso:
+  - module: nslab.netns.netns_info
+  - module: nslab.netns.ns_probe
+author:
+  - nslab contributors (@nslab)
+extends_documentation_fragment:
+  - nslab.netns.attributes
+  - nslab.netns.attributes.changes
+  - nslab.netns.common
+"""
+
+EXAMPLES = r"""
+- name: Build a routed lab
+  nslab.netns.topology:
+    topology:
+      name: routed
+      namespaces:
+        server:
+          interfaces:
+            lo: {addresses: [1.1.1.1/24]}
+            vethS: {addresses: [10.0.1.2/24]}
+          routes: [{to: default, via: 10.0.1.1}]
+        router:
+          sysctls: {net.ipv4.ip_forward: 1}
+          interfaces:
+            veth-srv: {addresses: [10.0.1.1/24]}
+            veth-cli: {addresses: [10.0.2.1/24]}
+          routes:
+            - {to: 1.1.1.0/24, via: 10.0.1.2}
+            - {to: 2.2.2.0/24, via: 10.0.2.2}
+        client:
+          interfaces:
+            vethC: {addresses: [10.0.2.2/24]}
+            lo: {addresses: [2.2.2.2/24]}
+          routes: [{to: default, via: 10.0.2.1}]
+      links:
+        - endpoints: ["server:vethS", "router:veth-srv"]
+        - endpoints: ["client:vethC", "router:veth-cli"]
+
+- name: Remove it
+  nslab.netns.topology:
+    lab: routed
+    state: absent
+"""
+
+RETURN = r"""
+changes:
+  description:
+    - The changes in the order in which they were made, or would be made in check mode.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    action:
+      description: What happens to the object, V(add), V(remove), V(change), or V(move).
+      type: str
+      sample: change
+    object:
+      description: The kind of the object, such as V(namespace), V(veth), V(link), V(address), V(route), or V(sysctl).
+      type: str
+      sample: link
+    namespace:
+      description: The namespace that the object is in, V(host) for that of the host.
+      type: str
+      sample: router
+    name:
+      description: The name of the namespace or interface, the destination of the route, or the key of the sysctl.
+      type: str
+      sample: veth-srv
+    before:
+      description: The object before the change, in one line; empty if it was not there, or if that cannot be known.
+      type: str
+      sample: "link router:veth-srv mtu 1400"
+    after:
+      description: The object after the change, in one line; empty if it is gone.
+      type: str
+      sample: "link router:veth-srv mtu 1500"
+assumptions:
+  description:
+    - What the prediction takes for granted, because an earlier task of the same check run would have made it.
+    - Outside check mode the list is empty, as the same would be an error.
+  returned: success
+  type: list
+  elements: str
+  sample: ["namespace: there is no namespace 'server'"]
+problems:
+  description:
+    - What is wrong with the options, or stands against them on the host. Nothing was touched.
+  returned: failure, if the input was refused
+  type: list
+  elements: dict
+  contains:
+    path:
+      description: The place of the offending key.
+      type: str
+      sample: namespaces.router.routes[1].via
+    text:
+      description: What is wrong there, and what would be right.
+      type: str
+      sample: "'10.9.9.9' is not reachable in the namespace router"
+"""
+
+from ..module_utils import _options
+from ..module_utils._module import run_module
+
+
+def main() -> None:
+    options = {
+        "topology": {"type": "dict"},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "adopt": {"type": "bool", "default": False},
+    }
+    run_module("topology", options, _options.topology, required_if=[("state", "present", ["topology"])], required_one_of=[("topology", "lab")])
+
+
+if __name__ == "__main__":
+    main()
