@@ -61,17 +61,19 @@ _value:
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
 
 
 def report(
-    topology: Any, changes: Optional[Sequence[Mapping[str, Any]]] = None, probes: Sequence[Mapping[str, Any]] = ()
+    topology: Any, changes: Sequence[Mapping[str, Any]] | None = None, probes: Sequence[Mapping[str, Any]] = ()
 ) -> str:
     """A topology document as text, with probe results and the number of changes."""
     if not isinstance(topology, Mapping) or "namespaces" not in topology:
-        raise AnsibleFilterError("nslab.netns.report: the input is no topology document, a dictionary with 'namespaces'")
+        raise AnsibleFilterError(
+            "nslab.netns.report: the input is no topology document, a dictionary with 'namespaces'"
+        )
     peers: dict[str, str] = {}
     for link in topology.get("links") or ():
         first, second = link["endpoints"]
@@ -92,7 +94,10 @@ def _namespace(name: str, body: Mapping[str, Any], peers: Mapping[str, str]) -> 
         namespace, _colon, interface = end.partition(":")
         if namespace == name:
             interfaces.setdefault(interface, {})
-    rows = [(interface, _carries(settings or {}), peers.get(f"{name}:{interface}")) for interface, settings in interfaces.items()]
+    rows = [
+        (interface, _carries(settings or {}), peers.get(f"{name}:{interface}"))
+        for interface, settings in interfaces.items()
+    ]
     width = max((len(text) for _interface, text, peer in rows if peer), default=0)
     lines = [name]
     lines += [_row(interface, f"{text:<{width}}  ------ {peer}" if peer else text) for interface, text, peer in rows]

@@ -15,8 +15,9 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
-from typing import Callable, Iterator, Optional
+from typing import Callable
 
 from . import _changes as c
 from . import _memory as memory
@@ -63,7 +64,7 @@ class Application:
             if isinstance(step.change, c.SetLink):
                 # One message may set several things; the kernel stops at the one that fails (do_setlink()).
                 self._journal.append(step)
-            raise StepFailed(str(c.describe(step.change)), step.change.path, _words(error), self.roll_back()) from error
+            raise StepFailed(str(step.change.describe()), step.change.path, _words(error), self.roll_back()) from error
         except BaseException:
             self.roll_back()
             raise
@@ -86,7 +87,7 @@ class Application:
                 try:
                     self._make(change)
                 except (NslabError, OSError) as error:
-                    remains.append(f"{c.describe(change)}: {_words(error)}")
+                    remains.append(f"{change.describe()}: {_words(error)}")
         self._journal.clear()
         if any(step.remember for step in self._plan.steps) and not remains:
             memory.rewrite(self._lab, self._remembered)
@@ -145,9 +146,9 @@ class Application:
                 found = decode.link(self._machine.session(end.namespace), name=end.interface)
                 if found is None:
                     raise NslabError(f"{end} was removed or renamed by somebody else while it was made")
-                self._indexes[end.namespace][end.interface] = found.index
+                self._indexes[end.namespace][end.interface] = found.ifindex
                 if alias:
-                    encode.set_link(self._machine.session(end.namespace), found.index, alias=alias)
+                    encode.set_link(self._machine.session(end.namespace), found.ifindex, alias=alias)
         except BaseException:
             with contextlib.suppress(NslabError, KeyError):
                 encode.remove_link(session, self._index(here))
@@ -164,7 +165,7 @@ class Application:
         found = decode.link(self._machine.session(change.to.namespace), name=change.to.interface)
         if found is None:
             raise NslabError(f"{change.to} was removed or renamed by somebody else while it was moved")
-        self._indexes[change.to.namespace][change.to.interface] = found.index
+        self._indexes[change.to.namespace][change.to.interface] = found.ifindex
 
     def _set_link(self, change: c.SetLink) -> None:
         session = self._machine.session(change.end.namespace)
@@ -205,7 +206,7 @@ def _noted_signals() -> Iterator[list[int]]:
     """Note the signals that ask a process to stop, so that they take effect between steps and not within one."""
     noted: list[int] = []
 
-    def note(number: int, _frame: Optional[FrameType]) -> None:
+    def note(number: int, _frame: FrameType | None) -> None:
         noted.append(number)
 
     if threading.current_thread() is not threading.main_thread():  # Only that one may handle signals.

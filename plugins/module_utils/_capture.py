@@ -9,7 +9,8 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
-from typing import Any, Collection, Optional
+from collections.abc import Collection
+from typing import Any
 
 from ._kernel import mark_of
 from ._model import (
@@ -27,7 +28,7 @@ from ._model import (
     Route,
     State,
 )
-from ._sysctl import name_of
+from ._sysctl_keys import name_of
 
 Document = dict[str, Any]
 
@@ -43,7 +44,7 @@ def capture(state: State, lab: str, also: Collection[str] = ()) -> Document:
     ends = {end for wire in wires for end in wire}
     document: Document = {"name": lab, "namespaces": {}, "links": [{"endpoints": list(map(str, w))} for w in wires]}
     for name in [*names, HOST]:
-        body = _namespace(state, state.namespaces[name], lab, ends)
+        body = _namespace(state, state.namespaces[name], ends)
         if body or name != HOST:
             document["namespaces"][name] = body
     return document
@@ -67,7 +68,7 @@ def _wires(state: State, lab: str, names: list[str]) -> list[tuple[Endpoint, End
     return wires
 
 
-def _namespace(state: State, namespace: Namespace, lab: str, ends: set[Endpoint]) -> Document:
+def _namespace(state: State, namespace: Namespace, ends: set[Endpoint]) -> Document:
     body: Document = {}
     remembered = [entry for entry in state.remembered if entry[1:3] == (namespace.name, namespace.inode)]
     interfaces: Document = {}
@@ -155,7 +156,7 @@ def _nexthop(hop: NextHop) -> Document:
     return body
 
 
-def _way(via: Optional[str], dev: str, onlink: bool) -> Document:
+def _way(via: str | None, dev: str, onlink: bool) -> Document:
     body: Document = {}
     if via:
         body["via"] = via

@@ -12,152 +12,10 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Optional, Tuple, Union
+from typing import Any, NamedTuple, Union
 
 from ._model import Address, Endpoint, Remembered, Route
-from ._sysctl import name_of
-
-
-class AddNamespace(NamedTuple):
-    """Make a namespace with its ``lo`` up and marked. ``stale``: the name's leftover file is replaced."""
-
-    name: str
-    alias: str = ""
-    stale: bool = False
-    path: str = ""
-
-
-class RemoveNamespace(NamedTuple):
-    name: str
-    stale: bool = False
-    path: str = ""
-
-
-class RestoreNamespace(NamedTuple):
-    """The inverse of RemoveNamespace: the namespace, alive through its open handle, gets its name back."""
-
-    name: str
-    path: str = ""
-
-
-class AddVeth(NamedTuple):
-    """Make a veth, both ends in place. MTU 0, MAC "" and index 0 are the kernel's choice."""
-
-    ends: Tuple[Endpoint, Endpoint]
-    mtus: Tuple[int, int] = (0, 0)
-    macs: Tuple[str, str] = ("", "")
-    aliases: Tuple[str, str] = ("", "")
-    indexes: Tuple[int, int] = (0, 0)
-    path: str = ""
-
-
-class RemoveLink(NamedTuple):
-    end: Endpoint
-    kind: str = ""
-    peer: Optional[Endpoint] = None
-    path: str = ""
-
-
-class MoveLink(NamedTuple):
-    """Move a link to another namespace, where it may have another name. The kernel sets it down and empties it."""
-
-    end: Endpoint
-    to: Endpoint
-    path: str = ""
-
-
-class SetLink(NamedTuple):
-    """Set MTU, MAC or alias of a link; None leaves it alone. ``before`` is (MTU, MAC, alias) as far as it changes."""
-
-    end: Endpoint
-    mtu: Optional[int] = None
-    mac: Optional[str] = None
-    alias: Optional[str] = None
-    before: Tuple[Optional[int], Optional[str], Optional[str]] = (None, None, None)
-    path: str = ""
-
-
-class SetUp(NamedTuple):
-    end: Endpoint
-    up: bool
-    path: str = ""
-
-
-class AddAddress(NamedTuple):
-    end: Endpoint
-    address: Address
-    path: str = ""
-
-
-class ReplaceAddress(NamedTuple):
-    """Change the flags or lifetime of an IPv6 address in place."""
-
-    end: Endpoint
-    before: Address
-    address: Address
-    path: str = ""
-
-
-class RemoveAddress(NamedTuple):
-    end: Endpoint
-    address: Address
-    path: str = ""
-
-
-class AddRoute(NamedTuple):
-    namespace: str
-    route: Route
-    path: str = ""
-
-
-class ReplaceRoute(NamedTuple):
-    namespace: str
-    before: Route
-    route: Route
-    path: str = ""
-
-
-class RemoveRoute(NamedTuple):
-    namespace: str
-    route: Route
-    path: str = ""
-
-
-class SetSysctl(NamedTuple):
-    """Set a sysctl. ``before`` is None where the value cannot be known when planning: in what the plan itself makes."""
-
-    namespace: str
-    key: str
-    value: str
-    before: Optional[str] = None
-    path: str = ""
-
-
-Change = Union[
-    AddNamespace,
-    RemoveNamespace,
-    RestoreNamespace,
-    AddVeth,
-    RemoveLink,
-    MoveLink,
-    SetLink,
-    SetUp,
-    AddAddress,
-    ReplaceAddress,
-    RemoveAddress,
-    AddRoute,
-    ReplaceRoute,
-    RemoveRoute,
-    SetSysctl,
-]
-
-
-class Step(NamedTuple):
-    """A change, the changes that take it back, and what has to be remembered of it before it is made."""
-
-    change: Change
-    undo: Tuple[Change, ...] = ()
-    remember: Optional[Remembered] = None
+from ._sysctl_keys import name_of
 
 
 class Description(NamedTuple):
@@ -187,61 +45,212 @@ class Description(NamedTuple):
         return self._asdict()
 
 
-def describe(change: Change) -> Description:
-    """Put a change into words."""
-    if isinstance(change, (AddNamespace, RestoreNamespace)):
-        stale = " (in the place of a stale file)" if isinstance(change, AddNamespace) and change.stale else ""
-        return Description("add", "namespace", change.name, change.name, "", f"namespace {change.name}{stale}")
-    if isinstance(change, RemoveNamespace):
-        what = "stale namespace file" if change.stale else "namespace"
-        return Description("remove", "namespace", change.name, change.name, f"{what} {change.name}", "")
-    if isinstance(change, AddVeth):
-        return Description("add", "veth", *change.ends[0], "", _veth(change))
-    if isinstance(change, RemoveLink):
-        wired = f" -- {change.peer}" if change.peer else ""
-        return Description("remove", change.kind or "link", *change.end, f"{change.kind or 'link'} {change.end}{wired}", "")
-    if isinstance(change, MoveLink):
-        return Description("move", "link", *change.end, f"link {change.end}", f"link {change.to}")
-    if isinstance(change, SetLink):
-        before, after = _settings(change.before), _settings((change.mtu, change.mac, change.alias))
-        return Description("change", "link", *change.end, f"link {change.end} {before}", f"link {change.end} {after}")
-    if isinstance(change, SetUp):
-        states = ("down", "up") if change.up else ("up", "down")
-        return Description("change", "link", *change.end, *(f"link {change.end} {state}" for state in states))
-    if isinstance(change, AddAddress):
-        return Description("add", "address", *change.end, "", f"address {change.end} {change.address}")
-    if isinstance(change, ReplaceAddress):
-        before = f"address {change.end} {change.before}"
-        return Description("change", "address", *change.end, before, f"address {change.end} {change.address}")
-    if isinstance(change, RemoveAddress):
-        return Description("remove", "address", *change.end, f"address {change.end} {change.address}", "")
-    if isinstance(change, AddRoute):
-        return Description("add", "route", change.namespace, change.route.to, "", _route(change.namespace, change.route))
-    if isinstance(change, ReplaceRoute):
-        lines = [_route(change.namespace, route) for route in (change.before, change.route)]
-        if lines[0] == lines[1]:
-            lines[0] += f" proto {change.before.protocol}"
-            lines[1] += f" proto {change.route.protocol}"
-        return Description("change", "route", change.namespace, change.route.to, *lines)
-    if isinstance(change, RemoveRoute):
-        return Description(
-            "remove", "route", change.namespace, change.route.to, _route(change.namespace, change.route), ""
-        )
-    name = name_of(change.key)
-    start = f"sysctl {change.namespace} {name} ="
-    before = "" if change.before is None else f"{start} {change.before}"
-    return Description("change" if before else "add", "sysctl", change.namespace, name, before, f"{start} {change.value}")
+class AddNamespace(NamedTuple):
+    """Make a namespace with its ``lo`` up and marked. ``stale``: the name's leftover file is replaced."""
+
+    name: str
+    alias: str = ""
+    stale: bool = False
+    path: str = ""
+
+    def describe(self) -> Description:
+        stale = " (in the place of a stale file)" if self.stale else ""
+        return Description("add", "namespace", self.name, self.name, "", f"namespace {self.name}{stale}")
 
 
-def _veth(change: AddVeth) -> str:
-    ends = []
-    for end, mtu, mac in zip(change.ends, change.mtus, change.macs):
-        ends.append(" ".join([str(end)] + ([f"mtu {mtu}"] if mtu else []) + ([f"mac {mac}"] if mac else [])))
-    return "veth " + " -- ".join(ends)
+class RemoveNamespace(NamedTuple):
+    name: str
+    stale: bool = False
+    path: str = ""
+
+    def describe(self) -> Description:
+        what = "stale namespace file" if self.stale else "namespace"
+        return Description("remove", "namespace", self.name, self.name, f"{what} {self.name}", "")
 
 
-def _settings(values: Tuple[Optional[int], Optional[str], Optional[str]]) -> str:
-    mtu, mac, alias = values
+class RestoreNamespace(NamedTuple):
+    """The inverse of RemoveNamespace: the namespace, alive through its open handle, gets its name back."""
+
+    name: str
+    path: str = ""
+
+    def describe(self) -> Description:
+        return Description("add", "namespace", self.name, self.name, "", f"namespace {self.name}")
+
+
+class AddVeth(NamedTuple):
+    """Make a veth, both ends in place. MTU 0, MAC "" and index 0 are the kernel's choice."""
+
+    ends: tuple[Endpoint, Endpoint]
+    mtus: tuple[int, int] = (0, 0)
+    macs: tuple[str, str] = ("", "")
+    aliases: tuple[str, str] = ("", "")
+    indexes: tuple[int, int] = (0, 0)
+    path: str = ""
+
+    def describe(self) -> Description:
+        ends = []
+        for end, mtu, mac in zip(self.ends, self.mtus, self.macs):
+            ends.append(" ".join([str(end), *([f"mtu {mtu}"] if mtu else []), *([f"mac {mac}"] if mac else [])]))
+        return Description("add", "veth", *self.ends[0], "", "veth " + " -- ".join(ends))
+
+
+class RemoveLink(NamedTuple):
+    end: Endpoint
+    kind: str = ""
+    peer: Endpoint | None = None
+    path: str = ""
+
+    def describe(self) -> Description:
+        kind = self.kind or "link"
+        wired = f" -- {self.peer}" if self.peer else ""
+        return Description("remove", kind, *self.end, f"{kind} {self.end}{wired}", "")
+
+
+class MoveLink(NamedTuple):
+    """Move a link to another namespace, where it may have another name. The kernel sets it down and empties it."""
+
+    end: Endpoint
+    to: Endpoint
+    path: str = ""
+
+    def describe(self) -> Description:
+        return Description("move", "link", *self.end, f"link {self.end}", f"link {self.to}")
+
+
+class SetLink(NamedTuple):
+    """Set MTU, MAC or alias of a link; None leaves it alone. ``before`` is (MTU, MAC, alias) as far as it changes."""
+
+    end: Endpoint
+    mtu: int | None = None
+    mac: str | None = None
+    alias: str | None = None
+    before: tuple[int | None, str | None, str | None] = (None, None, None)
+    path: str = ""
+
+    def describe(self) -> Description:
+        before = f"link {self.end} {_settings(*self.before)}"
+        return Description("change", "link", *self.end, before, f"link {self.end} {_settings(*self[1:4])}")
+
+
+class SetUp(NamedTuple):
+    end: Endpoint
+    up: bool
+    path: str = ""
+
+    def describe(self) -> Description:
+        before, after = ("down", "up") if self.up else ("up", "down")
+        return Description("change", "link", *self.end, f"link {self.end} {before}", f"link {self.end} {after}")
+
+
+class AddAddress(NamedTuple):
+    end: Endpoint
+    address: Address
+    path: str = ""
+
+    def describe(self) -> Description:
+        return Description("add", "address", *self.end, "", f"address {self.end} {self.address}")
+
+
+class ReplaceAddress(NamedTuple):
+    """Change the flags or lifetime of an IPv6 address in place."""
+
+    end: Endpoint
+    before: Address
+    address: Address
+    path: str = ""
+
+    def describe(self) -> Description:
+        before = f"address {self.end} {self.before}"
+        return Description("change", "address", *self.end, before, f"address {self.end} {self.address}")
+
+
+class RemoveAddress(NamedTuple):
+    end: Endpoint
+    address: Address
+    path: str = ""
+
+    def describe(self) -> Description:
+        return Description("remove", "address", *self.end, f"address {self.end} {self.address}", "")
+
+
+class AddRoute(NamedTuple):
+    namespace: str
+    route: Route
+    path: str = ""
+
+    def describe(self) -> Description:
+        return Description("add", "route", self.namespace, self.route.to, "", f"route {self.namespace} {self.route}")
+
+
+class ReplaceRoute(NamedTuple):
+    namespace: str
+    before: Route
+    route: Route
+    path: str = ""
+
+    def describe(self) -> Description:
+        before, after = f"route {self.namespace} {self.before}", f"route {self.namespace} {self.route}"
+        if before == after:
+            before += f" proto {self.before.protocol}"
+            after += f" proto {self.route.protocol}"
+        return Description("change", "route", self.namespace, self.route.to, before, after)
+
+
+class RemoveRoute(NamedTuple):
+    namespace: str
+    route: Route
+    path: str = ""
+
+    def describe(self) -> Description:
+        return Description("remove", "route", self.namespace, self.route.to, f"route {self.namespace} {self.route}", "")
+
+
+class SetSysctl(NamedTuple):
+    """Set a sysctl. ``before`` is None where the value cannot be known when planning: in what the plan itself makes."""
+
+    namespace: str
+    key: str
+    value: str
+    before: str | None = None
+    path: str = ""
+
+    def describe(self) -> Description:
+        name = name_of(self.key)
+        start = f"sysctl {self.namespace} {name} ="
+        before = "" if self.before is None else f"{start} {self.before}"
+        after = f"{start} {self.value}"
+        return Description("change" if before else "add", "sysctl", self.namespace, name, before, after)
+
+
+Change = Union[
+    AddNamespace,
+    RemoveNamespace,
+    RestoreNamespace,
+    AddVeth,
+    RemoveLink,
+    MoveLink,
+    SetLink,
+    SetUp,
+    AddAddress,
+    ReplaceAddress,
+    RemoveAddress,
+    AddRoute,
+    ReplaceRoute,
+    RemoveRoute,
+    SetSysctl,
+]
+
+
+class Step(NamedTuple):
+    """A change, the changes that take it back, and what has to be remembered of it before it is made."""
+
+    change: Change
+    undo: tuple[Change, ...] = ()
+    remember: Remembered | None = None
+
+
+def _settings(mtu: int | None, mac: str | None, alias: str | None) -> str:
     words = []
     if mtu is not None:
         words.append(f"mtu {mtu}")
@@ -250,7 +259,3 @@ def _settings(values: Tuple[Optional[int], Optional[str], Optional[str]]) -> str
     if alias is not None:
         words.append(f"alias {alias!r}")
     return " ".join(words)
-
-
-def _route(namespace: str, route: Route) -> str:
-    return f"route {namespace} {route}"

@@ -15,10 +15,12 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from typing import TYPE_CHECKING, Any, Collection, Mapping, Optional
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 from ._errors import InvalidInput, Problem
 from ._model import (
+    DEFAULT_METRIC_V6,
     DEFAULT_MTU,
     HOST,
     IPV6_MIN_MTU,
@@ -37,9 +39,8 @@ from ._model import (
     WantedSysctl,
     Wire,
 )
-from ._model import DEFAULT_METRIC_V6
 from ._namespaces import name_problem
-from ._sysctl import key_of, normal
+from ._sysctl_keys import key_of, normal
 
 if TYPE_CHECKING:
     from ._probe import Probe
@@ -78,7 +79,7 @@ class Reader:
         if self.problems:
             raise InvalidInput(self.problems)
 
-    def mapping(self, value: Any, path: str, keys: Optional[Collection[str]] = None) -> dict[str, Any]:
+    def mapping(self, value: Any, path: str, keys: Collection[str] | None = None) -> dict[str, Any]:
         """A dictionary with string keys, and if ``keys`` are given, with no others than these."""
         if value is None:
             return {}
@@ -121,10 +122,11 @@ class Reader:
         if isinstance(value, bool) or not isinstance(value, int):
             self.problem(path, f"{_show(value)} is no whole number")
             return low
-        if not low <= value <= high:
-            self.problem(path, f"{value} is out of range: it has to be from {low} to {high}")
+        number = int(value)
+        if not low <= number <= high:
+            self.problem(path, f"{number} is out of range: it has to be from {low} to {high}")
             return low
-        return value
+        return number
 
     def number(self, value: Any, path: str, low: float, high: float) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -171,7 +173,7 @@ class Reader:
         try:
             return str(ipaddress.ip_address(text))
         except ValueError:
-            hint = f"; leave out {text[text.index('/'):]!r}" if _is_prefix(text) else ""
+            hint = f"; leave out {text[text.index('/') :]!r}" if _is_prefix(text) else ""
             self.problem(path, f"{text!r} is no IPv4 or IPv6 address{hint}")
             return ""
 
@@ -204,10 +206,12 @@ def read_topology(document: Any, absent: bool = False) -> Topology:
         path = f"namespaces.{name}"
         reader.name_of_namespace(name, path)
         wanted.namespaces[name] = _namespace(reader, name, value, path)
-    _wires(reader, top.get("links"), wanted)
+    readable = isinstance(top.get("namespaces", {}), Mapping)
+    if readable:
+        _wires(reader, top.get("links"), wanted)
     for end in (end for wire in wanted.wires for end in wire.ends):
-        _complete_end(wanted.namespaces[end.namespace], end, wanted)
-    probes = read_probes(reader, top.get("probes"), "probes", wanted.namespaces)
+        _complete_end(wanted.namespaces[end.namespace], end)
+    probes = read_probes(reader, top.get("probes"), "probes", wanted.namespaces if readable else None)
     if not reader.problems:
         check_layer2(reader, wanted)
     reader.done()
@@ -302,7 +306,7 @@ def read_addresses(reader: Reader, value: Any, path: str) -> list[WantedAddress]
     return found
 
 
-def _address(reader: Reader, value: Any, path: str) -> Optional[Address]:
+def _address(reader: Reader, value: Any, path: str) -> Address | None:
     if isinstance(value, str):
         value = {"address": value}
     elif not isinstance(value, Mapping):
@@ -404,7 +408,7 @@ def read_routes(reader: Reader, value: Any, path: str, only_keys: bool = False) 
     return found
 
 
-def _route(reader: Reader, value: Any, path: str, only_keys: bool) -> Optional[Route]:
+def _route(reader: Reader, value: Any, path: str, only_keys: bool) -> Route | None:
     if not isinstance(value, Mapping):
         reader.problem(path, f"{_show(value)} is no route such as {{to: default, via: 10.0.0.1}}")
         return None
@@ -423,7 +427,7 @@ def _route(reader: Reader, value: Any, path: str, only_keys: bool) -> Optional[R
     onlink = reader.boolean(body["onlink"], f"{path}.onlink") if "onlink" in body else False
     mtu = reader.integer(body["mtu"], f"{path}.mtu", _MIN_MTU, 65535) if "mtu" in body else 0
     if not only_keys:
-        _check_ways(reader, path, kind, via, dev, onlink, hops, "nexthops" in body)
+        _check_ways(reader, path, kind, body, via, onlink)
     for key, address in (("via", via), ("src", src)):
         if address and (":" in address) != (family == 6):
             reader.problem(f"{path}.{key}", f"{address!r} is of another address family than the destination {to}")
@@ -467,22 +471,24 @@ def _destination(reader: Reader, body: dict[str, Any], path: str, others: list[s
     return ""
 
 
-def _check_ways(
-    reader: Reader, path: str, kind: str, via: str, dev: str, onlink: bool, hops: tuple[NextHop, ...], multipath: bool
-) -> None:
+def _check_ways(reader: Reader, path: str, kind: str, body: dict[str, Any], via: str, onlink: bool) -> None:
+    ways = [key for key in ("via", "dev", "nexthops") if key in body]
     if kind != "unicast":
-        if via or dev or multipath:
-            key = "via" if via else "dev" if dev else "nexthops"
-            reader.problem(f"{path}.{key}", f"a route of type {kind!r} leads nowhere; leave {key!r} out")
+        if ways:
+            reader.problem(f"{path}.{ways[0]}", f"a route of type {kind!r} leads nowhere; leave {ways[0]!r} out")
         return
-    if multipath and (via or dev):
+    if "nexthops" in ways and len(ways) > 1:
         reader.problem(f"{path}.nexthops", "stands beside 'via' or 'dev'; say either those or 'nexthops'")
-    if not multipath and not via and not dev:
+    if not ways:
         reader.problem(path, "says no way: 'via', 'dev' or 'nexthops' is missing, or a 'type' such as blackhole")
-    if onlink and not (via and dev):
+    if onlink and not ("via" in ways and "dev" in ways):
         reader.problem(f"{path}.onlink", "needs 'via' and 'dev': it says that the gateway is on that link")
-    if via and ipaddress.ip_address(via).version == 6 and ipaddress.ip_address(via).is_link_local and not dev:
+    if "dev" not in ways and _is_link_local(via):
         reader.problem(f"{path}.dev", f"is missing: the link-local gateway {via} is on every link; say which one")
+
+
+def _is_link_local(address: str) -> bool:
+    return ":" in address and ipaddress.ip_address(address).is_link_local
 
 
 def _nexthops(reader: Reader, value: Any, path: str) -> tuple[NextHop, ...]:
@@ -567,7 +573,7 @@ def _wires(reader: Reader, value: Any, wanted: Wanted) -> None:
             wanted.wires.append(Wire((read[0], read[1]), path))
 
 
-def _endpoint(reader: Reader, value: Any, path: str, wanted: Wanted, used: dict[Endpoint, str]) -> Optional[Endpoint]:
+def _endpoint(reader: Reader, value: Any, path: str, wanted: Wanted, used: dict[Endpoint, str]) -> Endpoint | None:
     text = reader.string(value, path)
     if not isinstance(value, str):
         return None
@@ -598,7 +604,7 @@ def _endpoint(reader: Reader, value: Any, path: str, wanted: Wanted, used: dict[
     return end
 
 
-def _complete_end(namespace: WantedNamespace, end: Endpoint, wanted: Wanted) -> None:
+def _complete_end(namespace: WantedNamespace, end: Endpoint) -> None:
     """An end of a link is the lab's own: up, with the kernel's MTU and no addresses, unless the document says more."""
     path = f"{namespace.path}.interfaces.{end.interface}"
     link = namespace.links.setdefault(end.interface, WantedLink(end.interface, path))
@@ -624,9 +630,7 @@ def check_layer2(reader: Reader, wanted: Wanted) -> None:
 # --- probes ----------------------------------------------------------------------------------------------------------
 
 
-def read_probes(
-    reader: Reader, value: Any, path: str, namespaces: Optional[Collection[str]] = None
-) -> list[Probe]:
+def read_probes(reader: Reader, value: Any, path: str, namespaces: Collection[str] | None = None) -> list[Probe]:
     """Reachability probes. ``namespaces``: those that the topology has; None if any may be meant."""
     from ._probe import Probe
 
@@ -668,7 +672,12 @@ def _probe_target(reader: Reader, value: Any, path: str) -> str:
     address, percent, zone = text.partition("%")
     if percent:
         reader.name_of_interface(zone, path)
-    return reader.ip(address, path) + percent + zone if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    ip = reader.ip(address, path)
+    if _is_link_local(ip) and not percent:
+        reader.problem(path, f"{ip} is link-local: say on which interface, such as '{ip}%eth0'")
+    return ip + percent + zone
 
 
 # --- words -----------------------------------------------------------------------------------------------------------
@@ -685,7 +694,7 @@ def _show(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _or(words: Optional[Collection[str]], last: str) -> str:
+def _or(words: Collection[str] | None, last: str) -> str:
     items = list(words or ())
     return items[0] if len(items) == 1 else ", ".join(items[:-1]) + f" {last} {items[-1]}"
 
@@ -703,5 +712,3 @@ def _is_prefix(text: str) -> bool:
     except ValueError:
         return False
     return "/" in text
-
-

@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Optional
 
 from . import _lock as lock
 from ._apply import Application
-from ._changes import RemoveNamespace, describe
+from ._changes import RemoveNamespace
 from ._errors import Missing, Refused, StepFailed
 from ._leaving import Leaving
 from ._machine import Machine
@@ -30,13 +29,15 @@ def run(
     check: bool = False,
     purpose: str = "nslab.netns",
     lock_seconds: float = 60.0,
-    wait_seconds: Optional[float] = None,
+    wait_seconds: float | None = None,
 ) -> Plan:
     """Bring the machine into the wanted state, and return the changes that were made.
 
     With ``check`` they are only predicted, and nothing is touched. With ``wait_seconds`` it returns when the kernel has
-    really ended the namespaces that were removed, which it does after their last user is gone. Raises Refused, Busy, Missing, or StepFailed;
-    after any of them the machine is as it was before, or the error says what remains.
+    really ended the namespaces that were removed, which it does after their last user is gone.
+
+    Raises Refused, Busy, Missing, or StepFailed; after any of them the machine is as it was before, or the error says
+    what remains.
     """
     require_host()
     if check:
@@ -47,7 +48,9 @@ def run(
         planned = plan(wanted, state)
         if planned.assumptions:
             raise Refused(planned.assumptions)
-        removed = [change.name for change in planned.changes if isinstance(change, RemoveNamespace) and not change.stale]
+        removed = [
+            change.name for change in planned.changes if isinstance(change, RemoveNamespace) and not change.stale
+        ]
         leaving = None if wait_seconds is None or not removed else Leaving(machine, removed, wait_seconds)
         application = Application(planned, state, machine, wanted.lab)
         application.apply()
@@ -66,7 +69,7 @@ def _verify(wanted: Wanted, machine: Machine, application: Application) -> None:
     except Refused as error:
         raise StepFailed("verify", "", f"after the changes {error}", application.roll_back()) from error
     if left:
-        words = "; ".join(str(describe(step.change)) for step in left)
+        words = "; ".join(str(step.change.describe()) for step in left)
         path = left[0].change.path
         raise StepFailed("verify", path, f"the kernel did not keep what was set: {words}", application.roll_back())
 

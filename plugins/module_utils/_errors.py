@@ -10,7 +10,8 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import os
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 
 class Problem(NamedTuple):

@@ -12,7 +12,8 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from typing import Any, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from . import _memory as memory
 from . import _namespaces as namespaces
@@ -20,14 +21,15 @@ from . import _sysctl as sysctl
 from ._capture import capture
 from ._errors import Missing, Problem, Refused
 from ._machine import Machine
-from ._model import HOST, STATIC_ROUTE_PROTOCOLS, Endpoint, State
+from ._model import HOST, STATIC_ROUTE_PROTOCOLS, Endpoint, Route, State
 from ._netlink import decode
 from ._observe import Look
+from ._sysctl_keys import key_of
 
 Facts = dict[str, Any]
 
 
-def gather(names: Optional[Sequence[str]], sysctls: Sequence[str], lab: str) -> Facts:
+def gather(names: Sequence[str] | None, sysctls: Sequence[str], lab: str) -> Facts:
     """Facts on the named namespaces, or on all; and on the ``lab``, or the only one, as a topology document.
 
     Raises Refused if a name stands for no namespace, and Missing without the right to enter namespaces.
@@ -69,7 +71,9 @@ def gather(names: Optional[Sequence[str]], sysctls: Sequence[str], lab: str) -> 
 
 def _unknown(name: str, known: Sequence[str], broken: dict[str, namespaces.Entry]) -> Problem:
     if name in broken:
-        return Problem("namespaces", f"{name!r} is a {broken[name].kind} entry in {namespaces.RUN_DIRECTORY}, no namespace")
+        return Problem(
+            "namespaces", f"{name!r} is a {broken[name].kind} entry in {namespaces.RUN_DIRECTORY}, no namespace"
+        )
     return Problem("namespaces", f"there is no namespace {name!r}; there are {', '.join(known)}")
 
 
@@ -87,7 +91,7 @@ def _namespace(
     machine: Machine,
     look: Look,
     name: str,
-    entry: Optional[namespaces.Entry],
+    entry: namespaces.Entry | None,
     pids: dict[int, list[int]],
     sysctls: Sequence[str],
 ) -> Facts:
@@ -96,7 +100,7 @@ def _namespace(
     indexes = {link.index: link.name for link in namespace.links.values()}
     nsid = -1 if name == HOST else decode.nsid(machine.session(HOST), machine.handle(name).fd)
     with machine.entered(name):
-        settings = {key: sysctl.read(sysctl.key_of(key)) for key in sysctls}
+        settings = {key: sysctl.read(key_of(key)) for key in sysctls}
         listening = _listening()
     return {
         "name": name,
@@ -123,7 +127,7 @@ def _links(look: Look, name: str, addresses: list[decode.RawAddress]) -> list[Fa
         found.append(
             {
                 "name": raw.name,
-                "index": raw.index,
+                "index": raw.ifindex,
                 "type": raw.kind or "physical",
                 "mtu": raw.mtu,
                 "mac": raw.mac or None,
@@ -142,14 +146,14 @@ def _links(look: Look, name: str, addresses: list[decode.RawAddress]) -> list[Fa
                         "flags": address.flag_words,
                     }
                     for address in addresses
-                    if address.index == raw.index
+                    if address.ifindex == raw.ifindex
                 ],
             }
         )
     return found
 
 
-def _route(route: decode.Route) -> Facts:
+def _route(route: Route) -> Facts:
     return {
         **route._asdict(),
         "family": f"ipv{route.family}",

@@ -14,7 +14,7 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import dataclasses
-from typing import Callable, Optional
+from typing import Callable
 
 from . import _changes as c
 from ._model import (
@@ -30,6 +30,7 @@ from ._model import (
     Route,
     State,
 )
+from ._sysctl_keys import interface_of
 
 
 def copy(state: State) -> State:
@@ -93,7 +94,7 @@ def _add_veth(state: State, change: c.AddVeth) -> list[c.Change]:
 
 def _remove_link(state: State, change: c.RemoveLink) -> list[c.Change]:
     link = state.namespaces[change.end.namespace].links[change.end.interface]
-    ends = (change.end, link.peer) if link.peer and state.link(link.peer) else (change.end,)
+    ends = [change.end, link.peer] if link.peer and state.link(link.peer) else [change.end]
     gone = [_cut(state, end) for end in ends]
     links = [link for link, _routes in gone]
     undo: list[c.Change] = []
@@ -120,8 +121,10 @@ def _cut(state: State, end: Endpoint) -> tuple[Link, list[Route]]:
     """Take a link out of a namespace, with the routes that go with it."""
     namespace = state.namespaces[end.namespace]
     link = namespace.links.pop(end.interface)
+    namespace.sysctls = {key: value for key, value in namespace.sysctls.items() if interface_of(key) != link.name}
     # Unregistering a device flushes every route that has a way through it (fib_sync_down_dev(), rt6_disable_ip()).
-    kept, lost = [], []
+    kept: list[Route] = []
+    lost: list[Route] = []
     for route in namespace.routes:
         (lost if any(hop.dev == link.name for hop in route.hops) else kept).append(route)
     for address in link.addresses:
@@ -304,7 +307,7 @@ def _follows(key: str, cause: str) -> bool:
     """
     forwarding = "net/ipv4/conf/all/forwarding"
     if cause in ("net/ipv4/ip_forward", forwarding):
-        return key in ("net/ipv4/ip_forward",) or _is_conf(key, "ipv4", "forwarding")
+        return key == "net/ipv4/ip_forward" or _is_conf(key, "ipv4", "forwarding")
     if cause in ("net/ipv6/conf/all/forwarding", "net/ipv6/conf/all/disable_ipv6"):
         return _is_conf(key, "ipv6", cause.rpartition("/")[2])
     return False
@@ -326,7 +329,7 @@ def _disabled_ipv6(state: State, namespace: Namespace, change: c.SetSysctl) -> l
     return undo
 
 
-def _restore_namespace(state: State, change: c.RestoreNamespace) -> list[c.Change]:
+def _restore_namespace(_state: State, _change: c.RestoreNamespace) -> list[c.Change]:
     raise AssertionError("a namespace is restored by a rollback only, which is not planned")
 
 
@@ -358,7 +361,7 @@ _EFFECTS: dict[type, Callable[..., list[c.Change]]] = {
 }
 
 
-def mark_of(state: State, end: Endpoint) -> Optional[str]:
+def mark_of(state: State, end: Endpoint) -> str | None:
     """The lab that a link belongs to: by its own mark, its namespace's, or that of the veth's other end.
 
     A run that was killed between making a link and marking it leaves one that only its surroundings know.

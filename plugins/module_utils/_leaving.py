@@ -57,7 +57,7 @@ class Leaving:
 
 
 def _identify(machine: Machine, name: str) -> int:
-    """The id by which the host knows a namespace. The kernel takes it back when it begins to take the namespace apart."""
+    """The id by which the host knows a namespace. It ends when the kernel begins to take the namespace apart."""
     session = machine.session(HOST)
     identifier = decode.nsid(session, machine.handle(name).fd)
     if identifier < 0:

@@ -17,7 +17,7 @@ import os
 import select
 import stat
 import time
-from typing import Iterator
+from collections.abc import Iterator
 
 from ._errors import Busy, NslabError
 
@@ -50,7 +50,10 @@ def run_directory() -> int:
 
 @contextlib.contextmanager
 def held(purpose: str, seconds: float) -> Iterator[None]:
-    """Hold the machine's lock. ``purpose`` is what others are told. Raises Busy after ``seconds``, naming the holder."""
+    """Hold the machine's lock. ``purpose`` is what others are told.
+
+    Raises Busy after ``seconds``, naming the holder.
+    """
     directory = run_directory()
     try:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC

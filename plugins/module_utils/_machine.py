@@ -10,8 +10,8 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from types import TracebackType
-from typing import ContextManager, Iterator, Optional
 
 from . import _namespaces as namespaces
 from ._errors import NslabError
@@ -28,13 +28,13 @@ class Machine:
         self._handles: dict[str, Handle] = {HOST: namespaces.open_host()}
         self._sessions: dict[str, Session] = {}
         #: Namespaces whose name was removed; they live until this object is closed.
-        self._nameless: dict[str, tuple[Handle, Optional[Session]]] = {}
+        self._nameless: dict[str, tuple[Handle, Session | None]] = {}
 
     def __enter__(self) -> Machine:
         return self
 
     def __exit__(
-        self, kind: Optional[type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
@@ -49,7 +49,7 @@ class Machine:
             handle.close()
         self._sessions, self._nameless, self._handles = {}, {}, {}
 
-    def find(self, name: str) -> Optional[Handle]:
+    def find(self, name: str) -> Handle | None:
         """The open namespace of that name; None if there is none."""
         if name not in self._handles:
             handle = namespaces.open_named(name)
@@ -65,7 +65,7 @@ class Machine:
             raise NslabError(f"there is no namespace {name!r}")
         return handle
 
-    def entered(self, name: str) -> ContextManager[None]:
+    def entered(self, name: str) -> contextlib.AbstractContextManager[None]:
         """Put this thread into the namespace, and back. Raises NslabError if there is none."""
         return namespaces.entered(self.handle(name))
 
@@ -95,7 +95,7 @@ class Machine:
         return handle
 
     def remove_name(self, name: str) -> None:
-        """Take a namespace's name away. The namespace itself ends when this object is closed, if nobody else holds it."""
+        """Take a namespace's name away. The namespace ends when this object is closed, if nobody else holds it."""
         handle = self._handles.get(name)
         namespaces.remove_name(name, handle.inode if handle else 0)
         if handle:
@@ -116,7 +116,7 @@ class Machine:
                 yield entry.name
 
     @contextlib.contextmanager
-    def released(self, name: str) -> Iterator[Optional[Handle]]:
+    def released(self, name: str) -> Iterator[Handle | None]:
         """A handle for one look, closed afterwards unless it was open before."""
         known = name in self._handles
         try:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Sequence
+from collections.abc import Sequence
 
 from ._errors import NslabError
 from ._lock import RUN_DIRECTORY, run_directory
@@ -27,7 +27,7 @@ def _file(lab: str) -> str:
 
 
 def recall(lab: str) -> tuple[Remembered, ...]:
-    """What the lab has changed. An object that it changed more than once is there once, with its earliest ``before``."""
+    """What the lab has changed. What it changed more than once is there once, with its earliest ``before``."""
     try:
         fd = os.open(f"{RUN_DIRECTORY}/{_file(lab)}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -54,10 +54,14 @@ def append(lab: str, entries: Sequence[Remembered]) -> None:
     finally:
         os.close(directory)
     try:
-        # The leading line break ends a line that a killed run left half-written.
-        os.write(fd, "".join("\n" + json.dumps(entry) + "\n" for entry in entries).encode())
+        os.write(fd, _lines(entries))
     finally:
         os.close(fd)
+
+
+def _lines(entries: Sequence[Remembered]) -> bytes:
+    # The leading line break ends a line that a killed run left half-written.
+    return "".join(f"\n{json.dumps(entry)}\n" for entry in entries).encode()
 
 
 def rewrite(lab: str, entries: Sequence[Remembered]) -> None:
@@ -74,7 +78,7 @@ def rewrite(lab: str, entries: Sequence[Remembered]) -> None:
         flags = os.O_WRONLY | os.O_TRUNC | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(new, flags, 0o600, dir_fd=directory)
         try:
-            os.write(fd, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
+            os.write(fd, _lines(entries))
         finally:
             os.close(fd)
         os.rename(new, _file(lab), src_dir_fd=directory, dst_dir_fd=directory)

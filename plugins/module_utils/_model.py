@@ -9,9 +9,11 @@ Knows nothing of netlink, files, or Ansible. Private to the collection: no stabl
 
 from __future__ import annotations
 
+import functools
 import ipaddress
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Iterator, NamedTuple, Optional, Tuple, Union
+from typing import NamedTuple, Union
 
 #: The name of the network namespace in which the module itself was started.
 HOST = "host"
@@ -51,6 +53,11 @@ class Endpoint(NamedTuple):
         return f"{self.namespace}:{self.interface}"
 
 
+@functools.lru_cache(maxsize=4096)
+def _interface(text: str) -> IPInterface:
+    return ipaddress.ip_interface(text)
+
+
 class Address(NamedTuple):
     """An address with its prefix length (``10.0.0.1/24``) on a link, compared with what the kernel reports."""
 
@@ -63,7 +70,7 @@ class Address(NamedTuple):
 
     @property
     def ip(self) -> IPInterface:
-        return ipaddress.ip_interface(self.address)
+        return _interface(self.address)
 
     @property
     def family(self) -> int:
@@ -117,6 +124,9 @@ class RouteKey(NamedTuple):
     metric: int
     tos: int
 
+    def __str__(self) -> str:
+        return f"{self.to} metric {self.metric} table {self.table}"
+
 
 class Route(NamedTuple):
     """A route, in the words of ``ip route``. Empty words are absent ones; ``to`` is always a full prefix."""
@@ -131,7 +141,7 @@ class Route(NamedTuple):
     scope: str = "global"
     onlink: bool = False
     mtu: int = 0
-    nexthops: Tuple[NextHop, ...] = ()
+    nexthops: tuple[NextHop, ...] = ()
     tos: int = 0
     protocol: int = ROUTE_PROTOCOL
 
@@ -197,7 +207,7 @@ class Link:
     up: bool = False
     alias: str = ""
     addresses: list[Address] = field(default_factory=list)
-    peer: Optional[Endpoint] = None
+    peer: Endpoint | None = None
     #: The kernel-made addresses (link-local, 127.0.0.1, ::1), which are never planned.
     kernel_addresses: tuple[Address, ...] = ()
 
@@ -215,7 +225,7 @@ class Namespace:
     links: dict[str, Link] = field(default_factory=dict)
     routes: list[Route] = field(default_factory=list)
     #: Only the sysctls that were asked for; None: the key does not exist here.
-    sysctls: dict[str, Optional[str]] = field(default_factory=dict)
+    sysctls: dict[str, str | None] = field(default_factory=dict)
     #: Only its mark was looked at; links, routes and sysctls were not.
     glimpsed: bool = False
     alias: str = ""
@@ -235,8 +245,8 @@ class Remembered(NamedTuple):
     namespace: str
     inode: int
     object: str
-    before: Optional[str]
-    after: Optional[str]
+    before: str | None
+    after: str | None
 
 
 @dataclass
@@ -259,7 +269,7 @@ class State:
             for link in namespace.links.values():
                 yield Endpoint(namespace.name, link.name), link
 
-    def link(self, end: Endpoint) -> Optional[Link]:
+    def link(self, end: Endpoint) -> Link | None:
         namespace = self.namespaces.get(end.namespace)
         return namespace.links.get(end.interface) if namespace else None
 
@@ -291,9 +301,9 @@ class WantedLink:
 
     name: str
     path: str
-    mtu: Optional[int] = None
-    mac: Optional[str] = None
-    up: Optional[bool] = None
+    mtu: int | None = None
+    mac: str | None = None
+    up: bool | None = None
     addresses: list[WantedAddress] = field(default_factory=list)
     #: Addresses that are not in ``addresses`` go.
     purge: bool = False
@@ -316,7 +326,7 @@ class WantedNamespace:
 class Wire(NamedTuple):
     """A veth that shall be, by its two ends."""
 
-    ends: Tuple[Endpoint, Endpoint]
+    ends: tuple[Endpoint, Endpoint]
     path: str
 
 
@@ -329,7 +339,7 @@ class Wanted:
     wires: list[Wire] = field(default_factory=list)
     absent_namespaces: list[str] = field(default_factory=list)
     #: Veths that shall go, by one end or, where the user names it, by both.
-    absent_veths: list[tuple[Endpoint, Optional[Endpoint]]] = field(default_factory=list)
+    absent_veths: list[tuple[Endpoint, Endpoint | None]] = field(default_factory=list)
     #: Whatever carries the lab's mark and is not wanted goes.
     prune: bool = False
     #: Objects of the same name that carry another mark or none are taken over.

@@ -14,7 +14,7 @@ from typing import Any, Callable, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 
 from . import _engine as engine
-from ._changes import Description, describe
+from ._changes import Description
 from ._errors import NslabError, ProblemsFound
 from ._model import Wanted
 from ._plan import Plan
@@ -57,7 +57,7 @@ def fail(module: AnsibleModule, error: NslabError) -> NoReturn:
 def exit_with(module: AnsibleModule, plan: Plan) -> None:
     for warning in plan.warnings:
         module.warn(warning)
-    descriptions = [describe(change) for change in plan.changes]
+    descriptions = [change.describe() for change in plan.changes]
     module.exit_json(
         changed=bool(descriptions),
         changes=[description.as_result() for description in descriptions],

@@ -18,7 +18,8 @@ import fcntl
 import os
 import re
 import stat
-from typing import Callable, Iterator, NamedTuple, Optional
+from collections.abc import Iterator
+from typing import Callable, NamedTuple
 
 from ._errors import NslabError
 from ._model import HOST
@@ -100,7 +101,7 @@ def open_host() -> Handle:
     return Handle(HOST, os.open(_THIS_NAMESPACE, os.O_RDONLY | os.O_CLOEXEC))
 
 
-def open_named(name: str) -> Optional[Handle]:
+def open_named(name: str) -> Handle | None:
     """The namespace of that name in /run/netns; None if there is none or the name is stale."""
     try:
         fd = os.open(f"{RUN_DIRECTORY}/{name}", os.O_RDONLY | os.O_CLOEXEC)
@@ -155,6 +156,21 @@ def entered(handle: Handle) -> Iterator[None]:
             _libc.setns(home)
     finally:
         os.close(home)
+
+
+@contextlib.contextmanager
+def initial() -> Iterator[None]:
+    """Put this thread into the namespace of process 1, where all sysctls are, if it may go there; and back."""
+    try:
+        handle = Handle("initial", os.open("/proc/1/ns/net", os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        yield
+        return
+    try:
+        with entered(handle):
+            yield
+    finally:
+        handle.close()
 
 
 @contextlib.contextmanager
@@ -242,7 +258,7 @@ def _locked_run_directory() -> Iterator[None]:
     """/run/netns, made if need be, shared between mount namespaces, and locked as ``ip netns`` locks it."""
     try:
         os.mkdir(RUN_DIRECTORY, 0o755)
-        os.chmod(RUN_DIRECTORY, 0o755)
+        os.chmod(RUN_DIRECTORY, 0o755)  # noqa: S103 - as ip netns makes it; mkdir() minds the umask
     except FileExistsError:
         pass
     except OSError as error:

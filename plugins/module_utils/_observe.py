@@ -12,7 +12,7 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import os
-from typing import Iterable
+from collections.abc import Iterable
 
 from . import _memory as memory
 from . import _namespaces as namespaces
@@ -22,7 +22,7 @@ from ._model import HOST, Endpoint, Link, Namespace, State, Wanted, lab_of
 from ._namespaces import Handle
 from ._netlink import decode
 from ._netlink.session import Session
-from ._plan import generic_key
+from ._sysctl_keys import generic_key
 
 _FORWARDING_CAUSES = {
     "net/ipv4/ip_forward": ("ipv4", ("forwarding", "accept_redirects")),
@@ -94,12 +94,12 @@ class Look:
         indexes: dict[int, Link] = {}
         names: dict[int, str] = {}
         for raw in decode.links(session):
-            link = Link(raw.name, raw.index, raw.kind, raw.mtu, raw.mac, raw.up, raw.alias)
-            namespace.links[raw.name] = indexes[raw.index] = link
-            names[raw.index] = raw.name
+            link = Link(raw.name, raw.ifindex, raw.kind, raw.mtu, raw.mac, raw.up, raw.alias)
+            namespace.links[raw.name] = indexes[raw.ifindex] = link
+            names[raw.ifindex] = raw.name
             self.raw[Endpoint(name, raw.name)] = raw
         for address in decode.addresses(session):
-            link = indexes[address.index]
+            link = indexes[address.ifindex]
             if address.kernel:
                 link.kernel_addresses += (address.value,)
             else:
@@ -116,13 +116,13 @@ class Look:
         """Name the other end of each veth: the link with whose index it is reported, in the namespace of that id."""
         by_index: dict[int, list[Endpoint]] = {}
         for end, raw in self.raw.items():
-            by_index.setdefault(raw.index, []).append(end)
+            by_index.setdefault(raw.ifindex, []).append(end)
         for end, raw in self.raw.items():
             link = self.state.namespaces[end.namespace].links[end.interface]
             if raw.kind != "veth" or link.peer:
                 continue
             for other in by_index.get(raw.lower, ()):
-                if self.raw[other].lower == raw.index and self._is_in(end.namespace, other.namespace, raw.lower_nsid):
+                if self.raw[other].lower == raw.ifindex and self._is_in(end.namespace, other.namespace, raw.lower_nsid):
                     link.peer = other
                     break
 
@@ -136,9 +136,15 @@ class Look:
         return self._nsids[here, there] == nsid
 
     def strays(self, wanted: Wanted) -> bool:
-        """Is a wanted veth wired to something that was not looked at yet?"""
+        """Is a veth that is wanted, or that goes with its namespace, wired to something that was not looked at yet?"""
         ends = [end for wire in wanted.wires for end in wire.ends]
         ends += [end for veth in wanted.absent_veths for end in veth if end]
+        ends += [
+            Endpoint(name, interface)
+            for name in wanted.absent_namespaces
+            if name in self.state.namespaces
+            for interface in self.state.namespaces[name].links
+        ]
         links = [self.state.link(end) for end in ends]
         return any(link is not None and link.kind == "veth" and link.peer is None for link in links)
 
@@ -164,11 +170,12 @@ def _find_sysctls(machine: Machine, wanted: Wanted, state: State) -> None:
     keys |= {generic_key(key) for key in keys}
     if not keys:
         return
-    with machine.entered(HOST):
+    with namespaces.initial():
         state.known_sysctls = frozenset(key for key in keys if sysctl.exists(key))
     others = [name for name in wanted.namespaces if name != HOST and wanted.namespaces[name].sysctls]
     if others:
-        # A namespace without a name, gone at once, tells what the kernel gives to each.
-        with namespaces.scratch():
+        # What one namespace has, all have. If there is none yet, one without a name, gone at once, tells.
+        there = [name for name in others if name in state.namespaces]
+        with machine.entered(there[0]) if there else namespaces.scratch():
             state.new_namespace_sysctls = frozenset(key for key in keys if sysctl.exists(key))
             state.fixed_sysctls = frozenset(key for key in state.new_namespace_sysctls if not sysctl.writable(key))

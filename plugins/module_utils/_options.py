@@ -139,4 +139,3 @@ def probes(options: Options) -> list[Any]:
     found = document.read_probes(reader, options["probes"], "probes")
     reader.done()
     return found
-

@@ -7,15 +7,14 @@
 The order of a plan, and the room that is left in it:
 
  1. what is in the way or has left the lab goes: routes, links, namespaces
- 2. namespaces are made, and what is taken over is marked
+ 2. namespaces are made, and what is taken over is marked; what the lab changed on things that are not its own, and
+    wants no more, is put back
  3. sysctls of the namespace as a whole, before interfaces take their defaults from them
  4. links are made and moved to where they belong                     (then: bridges, without coming up)
  5. MTU, MAC, mark; sysctls of interfaces; links that shall be down go down
  6. addresses                                                         (then: ports join their bridges)
  7. links come up                                                     (then: bridges, last of all)
  8. routes, those that make gateways reachable first                  (then: policy rules, NAT)
- 9. what the lab changed on things that are not its own, and wants no more, is put back
-
 Private to the collection: no stable interface.
 """
 
@@ -23,8 +22,8 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Iterable, Iterator, Optional
 
 from . import _changes as c
 from ._errors import Problem, Refused
@@ -50,7 +49,7 @@ from ._model import (
     Wire,
     mark,
 )
-from ._sysctl import name_of
+from ._sysctl_keys import generic_key, interface_of, name_of
 
 
 @dataclass
@@ -74,20 +73,6 @@ def plan(wanted: Wanted, state: State) -> Plan:
     return _Planner(wanted, state).plan()
 
 
-def generic_key(key: str) -> str:
-    """The key of a per-interface sysctl as every namespace has it: that of its ``lo``."""
-    interface = interface_of(key)
-    return key.replace(f"/{interface}/", "/lo/", 1) if interface else key
-
-
-def interface_of(key: str) -> str:
-    """The interface that a sysctl key belongs to; empty for none and for the pseudo-interfaces all and default."""
-    parts = key.split("/")
-    if len(parts) >= 5 and parts[0] == "net" and parts[2] in ("conf", "neigh") and parts[3] not in ("all", "default"):
-        return parts[3]
-    return ""
-
-
 class _Planner:
     def __init__(self, wanted: Wanted, state: State) -> None:
         self.wanted = wanted
@@ -102,6 +87,7 @@ class _Planner:
         self._remove()
         self._add_namespaces()
         self._refuse()
+        self._put_back()
         self._assume_namespaces()
         self._set_sysctls(of_interfaces=False)
         self._add_wires()
@@ -112,13 +98,12 @@ class _Planner:
         self._set_addresses()
         self._set_up()
         self._set_routes()
-        self._put_back()
         self._refuse()
         return self.result
 
     # --- how a change enters the plan --------------------------------------------------------------------------------
 
-    def _do(self, change: c.Change, remember: Optional[Remembered] = None) -> None:
+    def _do(self, change: c.Change, remember: Remembered | None = None) -> None:
         self.result.steps.append(c.Step(change, tuple(play(self.state, change)), remember))
 
     def _refuse(self) -> None:
@@ -128,7 +113,7 @@ class _Planner:
         if self.problems:
             raise Refused(self.problems)
 
-    def _remember(self, kind: str, end: Endpoint, before: Optional[str], after: Optional[str]) -> Optional[Remembered]:
+    def _remember(self, kind: str, end: Endpoint, before: str | None, after: str | None) -> Remembered | None:
         """The memory of a change to a link that is not the lab's own; None if it is, or if there is no lab."""
         if not self.wanted.lab or self._is_ours(end):
             return None
@@ -149,7 +134,9 @@ class _Planner:
         for name in namespaces:
             owner = self.state.namespaces[name].lab
             if lab and owner not in ("", lab):
-                self._problem("name", f"the namespace {name} belongs to lab {owner!r}, not to {lab!r}; it is not removed")
+                self._problem(
+                    "name", f"the namespace {name} belongs to lab {owner!r}, not to {lab!r}; it is not removed"
+                )
         links = [end for veth in self.wanted.absent_veths for end in self._absent_end(*veth)]
         if self.wanted.prune and lab:
             namespaces += [
@@ -157,14 +144,20 @@ class _Planner:
                 for name, namespace in self.state.namespaces.items()
                 if namespace.lab == lab and name not in self.wanted.namespaces
             ]
-            links += [end for end, link in self.state.links() if link.lab == lab and not self._is_wanted(end)]
+            links += [
+                end
+                for end, link in self.state.links()
+                if link.lab == lab and end.namespace not in namespaces and not self._is_wanted(end)
+            ]
         links += [end for wire in self.wanted.wires for end in self._in_the_way(wire)]
         self._refuse()
         for name in namespaces:
+            # A veth between two of them ends with them. One to somewhere else goes now, so that what it leaves behind
+            # there is gone when the run ends, and not whenever the kernel gets to it.
             links += [
                 Endpoint(name, link.name)
                 for link in self.state.namespaces[name].links.values()
-                if link.kind == "veth" and not (link.peer and link.peer.namespace == name)
+                if link.kind == "veth" and not (link.peer and link.peer.namespace in namespaces)
             ]
         for name, namespace in self.wanted.namespaces.items():
             if name in self.state.namespaces:
@@ -179,7 +172,7 @@ class _Planner:
             if name in self.state.stale:
                 self._do(c.RemoveNamespace(name, stale=True))
 
-    def _absent_end(self, end: Endpoint, other: Optional[Endpoint]) -> Iterator[Endpoint]:
+    def _absent_end(self, end: Endpoint, other: Endpoint | None) -> Iterator[Endpoint]:
         """The end by which a veth that shall go is removed: the named one, or the other if it strayed."""
         link = self.state.link(end)
         if link is None:
@@ -224,7 +217,7 @@ class _Planner:
                 wire.path, f"{end}{owner} exists already and {fact}; remove or rename it, or choose another name"
             )
 
-    def _misplaced(self, wire: Wire) -> Optional[c.MoveLink]:
+    def _misplaced(self, wire: Wire) -> c.MoveLink | None:
         """The move that makes the wire right, if one end of it only sits in the wrong namespace."""
         for end, other in (wire.ends, wire.ends[::-1]):
             link = self.state.link(end)
@@ -366,7 +359,7 @@ class _Planner:
                 )
                 return
 
-    def _wanted_link(self, end: Endpoint) -> Optional[WantedLink]:
+    def _wanted_link(self, end: Endpoint) -> WantedLink | None:
         namespace = self.wanted.namespaces.get(end.namespace)
         return namespace.links.get(end.interface) if namespace else None
 
@@ -508,7 +501,7 @@ class _Planner:
             return
         remember = None
         if self.wanted.lab and not self._owns(namespace):
-            remembered = ("route", namespace.name, namespace.inode, route.to)
+            remembered = ("route", namespace.name, namespace.inode, str(route.key))
             if keep and remembered not in self.remembered:
                 self._problem(
                     item.path,
@@ -529,7 +522,7 @@ class _Planner:
         # Outside the lab's own namespaces a route that an administrator made is as good as one of ours.
         return there == (wanted if self._owns(namespace) else wanted._replace(protocol=there.protocol))
 
-    def _resolve(self, namespace: Namespace, item: WantedRoute) -> Optional[Route]:
+    def _resolve(self, namespace: Namespace, item: WantedRoute) -> Route | None:
         """The route with the devices filled in that the kernel would find; None if there is a problem with it."""
         route = item.value
         if route.src and not any(route.src == str(a.ip.ip) for link in namespace.links.values() for a in _all(link)):
@@ -544,7 +537,7 @@ class _Planner:
         found = [hop for hop in hops if hop]
         return route._replace(nexthops=tuple(sorted(found))) if len(found) == len(hops) else None
 
-    def _resolve_hop(self, namespace: Namespace, route: Route, hop: NextHop, path: str) -> Optional[NextHop]:
+    def _resolve_hop(self, namespace: Namespace, route: Route, hop: NextHop, path: str) -> NextHop | None:
         if hop.dev:
             link = namespace.links.get(hop.dev)
             if link is None:
@@ -584,11 +577,14 @@ class _Planner:
         )
         return hop
 
-    # --- 9. putting back ---------------------------------------------------------------------------------------------
+    # --- 2. putting back ---------------------------------------------------------------------------------------------
 
     def _put_back(self) -> None:
-        """Undo what the lab once changed on things that are not its own, where it is wanted no more."""
-        for entry in self.before.remembered:
+        """Undo what the lab once changed on things that are not its own, where it is wanted no more.
+
+        The last first: a sysctl may have been what it was because of another one that the lab had set before.
+        """
+        for entry in reversed(self.before.remembered):
             namespace = self.state.namespaces.get(entry.namespace)
             if namespace is None or namespace.inode != entry.inode:
                 self.result.forgotten.append(entry)
@@ -603,7 +599,7 @@ class _Planner:
         if entry.kind == "sysctl":
             return entry.object in wanted.sysctls
         if entry.kind == "route":
-            return any(item.value.to == entry.object for item in wanted.routes)
+            return any(str(item.value.key) == entry.object for item in wanted.routes)
         link = wanted.links.get(entry.object.split(" ", 1)[0])
         if link is None:
             return False
@@ -614,12 +610,16 @@ class _Planner:
     def _put_one_back(self, entry: Remembered, namespace: Namespace) -> None:
         end = Endpoint(namespace.name, entry.object.split(" ", 1)[0])
         link = namespace.links.get(end.interface)
-        now: Optional[str] = None
-        change: Optional[c.Change] = None
+        now: str | None = None
+        change: c.Change | None = None
         if entry.kind == "sysctl":
-            now = namespace.sysctls.get(entry.object)
-            if entry.before is not None:
-                change = c.SetSysctl(namespace.name, entry.object, entry.before, now)
+            if interface_of(entry.object) and interface_of(entry.object) not in namespace.links:
+                return
+            # Somebody else's doing is told by what was found, not by what this plan has done meanwhile.
+            now = self.before.namespaces[namespace.name].sysctls.get(entry.object)
+            current = namespace.sysctls.get(entry.object)
+            if entry.before is not None and current != entry.before:
+                change = c.SetSysctl(namespace.name, entry.object, entry.before, current)
         elif entry.kind == "route":
             route = next((r for r in namespace.routes if str(r) == entry.after), None)
             now = str(route) if route else None

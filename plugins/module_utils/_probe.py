@@ -32,7 +32,6 @@ import itertools
 import math
 import os
 import resource
-import secrets
 import selectors
 import socket
 import struct
@@ -139,7 +138,7 @@ def run_probes(probes: Sequence[Probe], enter: Enter, lookup: Lookup) -> list[Pr
 
     Raises Missing if no file descriptor is free. What ``enter`` and ``lookup`` raise passes through.
     """
-    runs = [_ConnectRun(probe) if probe.protocol == "tcp" else _EchoRun(probe) for probe in probes]
+    runs = [_RUNS[probe.protocol](probe) for probe in probes]
     for wave in _waves(runs):
         _run_wave(wave, enter)
     return [run.result(lookup) for run in runs]
@@ -213,22 +212,24 @@ class _Wave:
         self._selector = stack.enter_context(selectors.DefaultSelector())
         self._timers: list[tuple[float, int, _Run]] = []
         self._timer_number = itertools.count()
+        self._echo_sockets: dict[int, _EchoSocket] = {}
 
     def open(self, runs: Iterable[_Run]) -> None:
         """Open what these runs need in the namespace that the thread is in, which is the source of all of them."""
-        echo_sockets: dict[int, _EchoSocket] = {}
+        self._echo_sockets = {}
         for run in runs:
             try:
                 family, address = _socket_address(run.probe)
             except OSError:
                 run.finish("unreachable", _errno_refusal(errno.ENODEV).evidence)
-                continue
-            if isinstance(run, _ConnectRun):
+            else:
                 run.open(self, family, address)
-            elif isinstance(run, _EchoRun):
-                if family not in echo_sockets:
-                    echo_sockets[family] = _EchoSocket(self, family)
-                run.open(self, echo_sockets[family], address)
+
+    def echo_socket(self, family: int) -> _EchoSocket:
+        """Give the echo socket of the family in the namespace that the thread is in."""
+        if family not in self._echo_sockets:
+            self._echo_sockets[family] = _EchoSocket(self, family)
+        return self._echo_sockets[family]
 
     def new_socket(self, family: int, kind: int, protocol: int) -> socket.socket:
         """Open a non-blocking socket that lives as long as the wave and reports ICMP errors in its error queue."""
@@ -400,6 +401,23 @@ _ICMP_NAMES: dict[tuple[int, int, int | None], str] = {
 }
 
 
+def _connect_refusal(number: int, error: _IcmpError | None) -> _Refusal:
+    """Judge a connection attempt that ended with that error number or with an ICMP error."""
+    if error is not None:
+        refusal = _icmp_refusal(error)
+        # Port Unreachable, as firewalls send it to reject a connection.
+        return dataclasses.replace(refusal, outcome="refused") if error.errno == errno.ECONNREFUSED else refusal
+    if number == errno.ECONNREFUSED:
+        return _Refusal("refused", Evidence("reset", "Connection refused (TCP reset)", errno="ECONNREFUSED"))
+    # The kernel gave up and does not say for what reason. Before 5.11 it queued no ICMP errors for TCP.
+    return dataclasses.replace(_errno_refusal(number), settled=math.inf)
+
+
+def _stranger_refusal(source: str) -> _Refusal:
+    """Judge an echo reply that another address sent, as a wrong address translation makes it."""
+    return _Refusal("unreachable", Evidence("stranger", f"answer from {source} instead", offender=source), math.inf)
+
+
 # --- Runs: one probe being run --------------------------------------------------------------------------------
 
 
@@ -422,6 +440,10 @@ class _Run(abc.ABC):
         self._refusal: _Refusal | None = None  # the last one
         self._doubted_at = math.inf  # when the first one came that has to be confirmed
         self._evidence = Evidence("silence", "no request was sent")
+
+    @abc.abstractmethod
+    def open(self, wave: _Wave, family: int, address: _Address) -> None:
+        """Open what the run needs in the namespace that the thread is in."""
 
     def wake(self, now: float) -> None:
         """Send the first or the next request, or end the probe at its deadline."""
@@ -501,12 +523,12 @@ class _Run(abc.ABC):
 class _EchoRun(_Run):
     """Echo requests, one after the other."""
 
-    def open(self, wave: _Wave, echo_socket: _EchoSocket, address: _Address) -> None:
+    def open(self, wave: _Wave, family: int, address: _Address) -> None:
         """Share the echo socket of the namespace and the address family."""
         self._wave = wave
-        self._echo_socket = echo_socket
         self._address = address
-        self._ident = echo_socket.join(self)
+        self._echo_socket = wave.echo_socket(family)
+        self._ident = self._echo_socket.join(self)
         self._asked: dict[int, tuple[float, int]] = {}  # by sequence: monotonic seconds, wall clock nanoseconds
 
     def answered(self, sequence: int, source: str, arrived: int) -> None:
@@ -544,19 +566,22 @@ class _EchoRun(_Run):
 class _ConnectRun(_Run):
     """Connection attempts, one after the other, on one socket that stays in the probe's namespace."""
 
+    def __init__(self, probe: Probe) -> None:
+        super().__init__(probe)
+        self._asked_at = 0.0
+        self._connecting = False
+
     def open(self, wave: _Wave, family: int, address: _Address) -> None:
         """Open the socket."""
         self._wave = wave
         self._family = family
         self._address = address
         self._socket = wave.new_socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-        self._asked_at = 0.0
-        self._connecting = False
 
     def finish(self, outcome: str, evidence: Evidence) -> None:
         """Take this for the verdict and leave no connection behind."""
         super().finish(outcome, evidence)
-        if self._sent:
+        if self._connecting:
             self._disconnect()
 
     def ready(self) -> None:
@@ -605,11 +630,15 @@ class _ConnectRun(_Run):
         _libc.connect(self._socket.fileno(), bytes(16), 16)
 
     def _handshake_ms(self) -> float:
-        """Give the kernel's own measure, which does not grow with the number of probes, or ours."""
+        """Give the kernel's measure, which does not grow with the number of probes, unless ours is the finer one."""
+        ours = (time.monotonic() - self._asked_at) * 1e3
         info = self._socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCPI_RTT + 4)
-        (microseconds,) = struct.unpack_from("=I", info, _TCPI_RTT)
-        return float(microseconds) / 1e3 or (time.monotonic() - self._asked_at) * 1e3
+        microseconds: int = struct.unpack_from("=I", info, _TCPI_RTT)[0]
+        # 0 if it has none; after a repeated SYN it counts in whole milliseconds.
+        return min(microseconds / 1e3 or ours, ours)
 
+
+_RUNS: dict[str, type[_Run]] = {"icmp": _EchoRun, "tcp": _ConnectRun}
 
 # A reset after the handshake (the service closed at once) proves the handshake; one instead of it is ECONNREFUSED.
 _HANDSHAKE_DONE = {0, errno.EISCONN, errno.ECONNRESET, errno.EPIPE}
@@ -617,23 +646,6 @@ _HANDSHAKE_DONE = {0, errno.EISCONN, errno.ECONNRESET, errno.EPIPE}
 _TCPI_RTT = 68  # offset of tcpi_rtt in struct tcp_info
 
 _libc = ctypes.CDLL(None)
-
-
-def _connect_refusal(number: int, error: _IcmpError | None) -> _Refusal:
-    """Judge a connection attempt that ended with that error number or with an ICMP error."""
-    if error is not None:
-        refusal = _icmp_refusal(error)
-        # Port Unreachable, as firewalls send it to reject a connection.
-        return dataclasses.replace(refusal, outcome="refused") if error.errno == errno.ECONNREFUSED else refusal
-    if number == errno.ECONNREFUSED:
-        return _Refusal("refused", Evidence("reset", "Connection refused (TCP reset)", errno="ECONNREFUSED"))
-    # The kernel gave up and does not say for what reason. Before 5.11 it queued no ICMP errors for TCP.
-    return dataclasses.replace(_errno_refusal(number), settled=math.inf)
-
-
-def _stranger_refusal(source: str) -> _Refusal:
-    """Judge an echo reply that another address sent, as a wrong address translation makes it."""
-    return _Refusal("unreachable", Evidence("stranger", f"answer from {source} instead", offender=source), math.inf)
 
 
 # --- ICMP on the wire -----------------------------------------------------------------------------------------
@@ -663,8 +675,8 @@ class _EchoSocket:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BUFFER)
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
         # Replies go to all raw sockets of the namespace, other processes' too: the token says whose they are.
-        self._token = secrets.token_bytes(16)
-        self._first_ident = secrets.randbelow(_IDENTS)
+        self._token = os.urandom(16)
+        self._first_ident = _random_ident()
         self._runs: list[_EchoRun] = []
         wave.watch(self._socket, selectors.EVENT_READ, self)
 
@@ -682,15 +694,6 @@ class _EchoSocket:
         message = struct.pack("!BBHHH", self._request_type, 0, 0, ident, sequence) + self._token
         if self._family == socket.AF_INET:  # the kernel fills in the ICMPv6 checksum only
             message = message[:2] + struct.pack("!H", _checksum(message)) + message[4:]
-        for _try in range(_BATCH):
-            number = self._sendto(message, address)
-            # An ICMP error that has come for another request makes the next send fail with its number, too. Only what
-            # is refused with no such error waiting was refused for its own sake.
-            if not number or not self._take_errors():
-                return number
-        return errno.EAGAIN
-
-    def _sendto(self, message: bytes, address: _Address) -> int:
         try:
             self._socket.sendto(message, address)
         except OSError as refused:
@@ -703,7 +706,7 @@ class _EchoSocket:
         for _reply in range(_BATCH):
             try:
                 packet, ancillary, _flags, source = self._socket.recvmsg(_PACKET, _ANCILLARY)
-            except OSError:  # nothing left, or the number of an ICMP error that came just now
+            except OSError:  # nothing left, or an ICMP error came just now and has to be taken first
                 return
             if self._family == socket.AF_INET:
                 packet = packet[(packet[0] & 0xF) * 4 :] if packet else packet
@@ -714,11 +717,9 @@ class _EchoSocket:
             if run is not None:
                 run.answered(echo.sequence, self.canonical(source[0].partition("%")[0]), _arrived(ancillary))
 
-    def _take_errors(self) -> bool:
-        """Hand the ICMP errors in the queue to their runs; say whether there was one, be it for somebody else."""
-        taken = False
+    def _take_errors(self) -> None:
+        """Hand the ICMP errors in the queue to their runs."""
         for error, quote in _icmp_errors(self._socket, self._family):
-            taken = True
             echo = _parse_echo(quote)
             # Routers quote at least 8 bytes of the request: the identifier surely, of the token what there is.
             if echo is None or echo.type != self._request_type or not self._token.startswith(echo.payload[:16]):
@@ -726,7 +727,6 @@ class _EchoSocket:
             run = self._run(echo.ident)
             if run is not None:
                 run.refused(echo.sequence, _icmp_refusal(error))
-        return taken
 
     def _run(self, ident: int) -> _EchoRun | None:
         """Find the run of an identifier, unless it has its verdict."""
@@ -734,6 +734,11 @@ class _EchoSocket:
         if index >= len(self._runs) or self._runs[index].outcome:
             return None
         return self._runs[index]
+
+
+def _random_ident() -> int:
+    """Give another identifier for each run: connection tracking goes on translating one that it has seen before."""
+    return int.from_bytes(os.urandom(2), "big")
 
 
 _IDENTS = 1 << 16  # echo identifiers, 16 bits

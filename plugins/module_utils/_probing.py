@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any, Sequence
+from typing import Any
 
 from ._errors import KernelError, Missing, Problem, Refused
 from ._machine import Machine
@@ -60,7 +61,7 @@ def probe(probes: Sequence[Probe]) -> list[dict[str, Any]]:
 
 def _lookup(machine: Machine, namespace: str, destination: str) -> dict[str, object]:
     session = machine.session(namespace)
-    names = {link.index: link.name for link in decode.links(session)}
+    names = {link.ifindex: link.name for link in decode.links(session)}
     try:
         route = decode.route_lookup(session, destination, names)
     except KernelError as error:

@@ -5,7 +5,7 @@
 """Sysctl files below /proc/sys/net, of the namespace that the calling thread is in.
 
 The kernel resolves /proc/sys/net for the thread that opens a file, so the caller enters the namespace first.
-A key is a path below /proc/sys: ``net/ipv4/conf/eth0.100/rp_filter``.
+Keys are those of _sysctl_keys.py.
 
 Private to the collection: no stable interface.
 """
@@ -13,39 +13,11 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import os
-from typing import Optional
 
 from ._errors import KernelError
+from ._sysctl_keys import normal
 
 _ROOT = "/proc/sys/"
-
-#: The sysctl directories whose next element names an interface; what follows never has a dot.
-_PER_INTERFACE = ("net.ipv4.conf.", "net.ipv6.conf.", "net.ipv4.neigh.", "net.ipv6.neigh.", "net.mpls.conf.")
-
-
-def key_of(name: str) -> str:
-    """The path of a sysctl in any of its spellings.
-
-    As sysctl(8) has it, the first separator tells which of ``.`` and ``/`` separates, and the other stands for a dot
-    in an element. Besides, an interface name's own dots may stand as they are: ``net.ipv4.conf.eth0.100.rp_filter``.
-    """
-    if "/" in name and ("." not in name or name.index("/") < name.index(".")):
-        return name.strip("/")
-    for prefix in _PER_INTERFACE:
-        if name.startswith(prefix):
-            interface, _dot, last = name[len(prefix) :].rpartition(".")
-            return prefix.replace(".", "/") + interface.replace("/", ".") + "/" + last
-    return name.translate(str.maketrans("./", "/."))
-
-
-def name_of(key: str) -> str:
-    """A key as people write it: with dots, unless an element has a dot of its own."""
-    return key if "." in key else key.replace("/", ".")
-
-
-def normal(value: str) -> str:
-    """A value with its white space folded, as values of several numbers are reported with tabs."""
-    return " ".join(value.split())
 
 
 def exists(key: str) -> bool:
@@ -60,7 +32,7 @@ def writable(key: str) -> bool:
         return False
 
 
-def read(key: str) -> Optional[str]:
+def read(key: str) -> str | None:
     """The value of a sysctl; None if it does not exist here. Raises KernelError if it cannot be read."""
     try:
         with open(_ROOT + key, encoding="ascii", errors="surrogateescape") as file:

@@ -152,7 +152,13 @@ def main() -> None:
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "adopt": {"type": "bool", "default": False},
     }
-    run_module("topology", options, _options.topology, required_if=[("state", "present", ["topology"])], required_one_of=[("topology", "lab")])
+    run_module(
+        "topology",
+        options,
+        _options.topology,
+        required_if=[("state", "present", ["topology"])],
+        required_one_of=[("topology", "lab")],
+    )
 
 
 if __name__ == "__main__":

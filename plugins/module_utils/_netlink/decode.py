@@ -14,9 +14,12 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import errno
+import functools
+import os
+import re
 import socket
 import struct
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 from .._errors import KernelError
 from .._model import DEFAULT_METRIC_V6, LOCAL_TABLE, Address, NextHop, Route
@@ -101,7 +104,7 @@ NO_DEVICE_TYPES = frozenset(("blackhole", "unreachable", "prohibit", "throw"))
 class RawLink(NamedTuple):
     """A link as the kernel reports it in one namespace."""
 
-    index: int
+    ifindex: int
     name: str
     kind: str
     mtu: int
@@ -112,7 +115,7 @@ class RawLink(NamedTuple):
     master: int
     lower: int
     #: The id of the namespace that ``lower`` is an index in; None: this namespace.
-    lower_nsid: Optional[int]
+    lower_nsid: int | None
 
     @property
     def up(self) -> bool:
@@ -126,7 +129,7 @@ class RawLink(NamedTuple):
 class RawAddress(NamedTuple):
     """An address as the kernel reports it. ``kernel``: the kernel made it itself."""
 
-    index: int
+    ifindex: int
     value: Address
     kernel: bool
     flag_words: list[str]
@@ -137,7 +140,7 @@ def links(session: Session) -> list[RawLink]:
     return [_link(body) for body in session.dump(RTM_GETLINK, payload)]
 
 
-def link(session: Session, index: int = 0, name: str = "") -> Optional[RawLink]:
+def link(session: Session, index: int = 0, name: str = "") -> RawLink | None:
     """One link by its index or its name; None if there is none. Raises KernelError for anything else."""
     payload = _IFINFO.pack(socket.AF_UNSPEC, 0, index, 0, 0)
     if name:
@@ -151,12 +154,12 @@ def link(session: Session, index: int = 0, name: str = "") -> Optional[RawLink]:
         raise
 
 
-def _link(body: bytes) -> RawLink:
+def _link(body: bytes) -> RawLink:  # noqa: C901 - one branch for each attribute
     _family, _type, index, flags, _change = _IFINFO.unpack_from(body)
     name = kind = mac = alias = ""
     operstate = "unknown"
     mtu = master = lower = 0
-    lower_nsid: Optional[int] = None
+    lower_nsid: int | None = None
     for attribute, value in attributes(body, _IFINFO.size):
         if attribute == _IFLA_IFNAME:
             name = _text(value)
@@ -185,11 +188,8 @@ def _link(body: bytes) -> RawLink:
 
 def addresses(session: Session) -> list[RawAddress]:
     """All IPv4 and IPv6 addresses, in the kernel's order."""
-    found = []
-    for body in session.dump(_RTM_GETADDR, _IFADDR.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
-        if body[0] in (socket.AF_INET, socket.AF_INET6):
-            found.append(_address(body))
-    return found
+    bodies = session.dump(_RTM_GETADDR, _IFADDR.pack(socket.AF_UNSPEC, 0, 0, 0, 0))
+    return [_address(body) for body in bodies if body[0] in (socket.AF_INET, socket.AF_INET6)]
 
 
 def _address(body: bytes) -> RawAddress:
@@ -233,18 +233,11 @@ def _address(body: bytes) -> RawAddress:
     return RawAddress(index, value_, kernel, words)
 
 
-_maker_is_named: Optional[bool] = None
-
-
+@functools.cache
 def _names_maker() -> bool:
     """True if this kernel reports IFA_PROTO for the addresses that it makes (from 5.18 on)."""
-    global _maker_is_named
-    if _maker_is_named is None:
-        import os
-
-        major, minor = (int("".join(c for c in part if c.isdigit()) or 0) for part in os.uname().release.split(".")[:2])
-        _maker_is_named = (major, minor) >= (5, 18)
-    return _maker_is_named
+    major, minor = re.match(r"(\d+)\.(\d+)", os.uname().release).groups()  # type: ignore[union-attr]
+    return (int(major), int(minor)) >= (5, 18)
 
 
 def _is_link_local(packed: bytes) -> bool:
@@ -277,9 +270,9 @@ def routes(session: Session, names: dict[int, str], kernel: bool = False) -> lis
     return found
 
 
-def _route(body: bytes, names: dict[int, str]) -> Route:
+def _route(body: bytes, names: dict[int, str]) -> Route:  # noqa: C901 - one branch for each attribute
     family, prefix_length, _src_len, tos, table, protocol, scope, kind, flags = _RTMSG.unpack_from(body)
-    to = "0.0.0.0" if family == socket.AF_INET else "::"
+    to = "0.0.0.0" if family == socket.AF_INET else "::"  # noqa: S104 - the destination of a default route
     via = dev = src = ""
     metric = mtu = 0
     hops: tuple[NextHop, ...] = ()

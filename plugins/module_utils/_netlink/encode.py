@@ -14,7 +14,8 @@ from __future__ import annotations
 import importlib.util
 import socket
 import struct
-from typing import Any, Optional, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from .._errors import Missing
 from .._model import Address, NextHop, Route
@@ -93,10 +94,10 @@ def remove_link(session: Session, index: int) -> None:
 def set_link(
     session: Session,
     index: int,
-    up: Optional[bool] = None,
-    mtu: Optional[int] = None,
-    mac: Optional[str] = None,
-    alias: Optional[str] = None,
+    up: bool | None = None,
+    mtu: int | None = None,
+    mac: str | None = None,
+    alias: str | None = None,
 ) -> None:
     fields: dict[str, Any] = {"index": index}
     if up is not None:
@@ -114,7 +115,7 @@ def set_link(
 
 def move_link(session: Session, index: int, namespace_fd: int, name: str) -> None:
     """Move a link to another namespace and give it a name there, in one step."""
-    attributes = [["IFLA_NET_NS_FD", namespace_fd], ["IFLA_IFNAME", name]]
+    attributes: list[list[Any]] = [["IFLA_NET_NS_FD", namespace_fd], ["IFLA_IFNAME", name]]
     session.request(_RTM_SETLINK, 0, _message("ifinfmsg", {"index": index}, attributes))
 
 
@@ -193,7 +194,7 @@ def _nexthop(hop: NextHop, indexes: dict[str, int], family: int) -> dict[str, An
         "hops": hop.weight - 1,
         "ifindex": indexes[hop.dev] if hop.dev else 0,
         "flags": _RTNH_F_ONLINK if hop.onlink else 0,
-        "attrs": [attribute for attribute in _gateway(hop.via, "", indexes, family)],
+        "attrs": list(_gateway(hop.via, "", indexes, family)),
     }
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from typing import Iterator
+from collections.abc import Iterator
 
 from .._errors import KernelError
 
@@ -93,9 +93,7 @@ class Session:
 
     def _send(self, message_type: int, flags: int, payload: bytes) -> int:
         self._sequence += 1
-        header = _HEADER.pack(
-            _HEADER.size + len(payload), message_type, flags | NLM_F_REQUEST, self._sequence, 0
-        )
+        header = _HEADER.pack(_HEADER.size + len(payload), message_type, flags | NLM_F_REQUEST, self._sequence, 0)
         self._socket.sendto(header + payload, (0, 0))
         return self._sequence
 
@@ -111,7 +109,7 @@ class Session:
                     continue
                 if flags & _NLM_F_DUMP_INTR:
                     self._interrupted = True
-                if message_type == _NLMSG_ERROR or message_type == _NLMSG_DONE:
+                if message_type in (_NLMSG_ERROR, _NLMSG_DONE):
                     # A dump that fails on its way says so in the number that NLMSG_DONE carries.
                     if message_type == _NLMSG_ERROR or len(body) >= 4:
                         _raise_error(body, flags, message_type)

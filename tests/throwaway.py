@@ -1,0 +1,233 @@
+# Copyright (c) nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Throw-away hosts, and what iproute2 and sysctl say about them.
+
+A throw-away host is a network and a mount namespace of the test's own, with a private /run and a fresh /sys, entered
+by the process (the thread) that runs the test: whatever it starts from then on runs there. Nothing can leak to the
+machine, tests run in parallel, and all vanishes with the last process inside. Nothing here uses the collection's code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import re
+import stat
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWNET = 0x40000000
+MS_REC_PRIVATE = 0x4000 | 0x40000
+
+# What the lock leaves behind, as any lock file does; it says nothing about the host.
+_LOCK_FILE = "/run/nslab/lock"
+_SYSCTL_PATTERN = r"^net\.(core|ipv4|ipv6)\."
+_LINK_KEYS = (
+    "ifindex", "ifname", "flags", "mtu", "address", "broadcast", "ifalias", "altnames", "master", "operstate",
+    "group", "txqlen", "promiscuity", "qdisc", "inet6_addr_gen_mode",
+)  # fmt: skip
+_ADDRESS_KEYS = ("family", "local", "peer", "prefixlen", "broadcast", "anycast", "scope", "label", "metric", "protocol")
+_ADDRESS_FLAGS = ("secondary", "dynamic", "noprefixroute", "nodad", "deprecated", "home", "mngtmpaddr", "temporary")
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextlib.contextmanager
+def throwaway_host() -> Iterator[None]:
+    """Move this thread to a throw-away host with lo up, and back afterwards."""
+    kinds = (("net", CLONE_NEWNET), ("mnt", CLONE_NEWNS))
+    homes = [(os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY), flag) for kind, flag in kinds]
+    # Entering a mount namespace moves to its root.
+    folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        _check(_libc.unshare(CLONE_NEWNET | CLONE_NEWNS))
+        try:
+            _check(_libc.mount(b"none", b"/", None, MS_REC_PRIVATE, None))
+            _check(_libc.mount(b"tmpfs", b"/run", b"tmpfs", 0, b"mode=0755"))
+            # /sys/class/net shows the network namespace in which it was mounted.
+            _check(_libc.mount(b"sysfs", b"/sys", b"sysfs", 0, None))
+            ip("link", "set", "lo", "up")
+            yield
+        finally:
+            for home, flag in homes:
+                _check(_libc.setns(home, flag))
+            os.fchdir(folder)
+    finally:
+        for fd in (folder, *(home for home, _flag in homes)):
+            os.close(fd)
+
+
+def _check(result: int) -> None:
+    if result:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+# iproute2
+
+
+def ip(*arguments: str) -> str:
+    """Run ip; return what it prints. A failure says what ip said."""
+    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"ip {' '.join(arguments)}: exit status {done.returncode}: {done.stderr.strip()}"
+    return done.stdout
+
+
+def ip_batch(lines: str, namespace: str | None = None) -> None:
+    """Run many ip commands, one a line, in one go."""
+    command = [*_inside(namespace), "ip", "-batch", "-"]
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"ip -batch: exit status {done.returncode}: {done.stderr.strip()}"
+
+
+def ip_json(namespace: str | None, *arguments: str) -> list[dict[str, Any]]:
+    """What ip shows in a namespace, None for the host. Nothing shown is an empty list."""
+    command = [*_inside(namespace), "ip", "-json", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: exit status {done.returncode}: {done.stderr.strip()}"
+    # Some dumps have an empty object for each thing that a filter has left out.
+    return [entry for entry in json.loads(done.stdout or "[]") if entry]
+
+
+def _inside(namespace: str | None) -> list[str]:
+    """The command that runs another one in a namespace.
+
+    ip -n and ip netns exec do it too, but copy all mounts of the host each time, of which every namespace is one.
+    """
+    return [] if namespace is None else ["nsenter", f"--net=/run/netns/{namespace}"]
+
+
+def named_namespaces() -> list[str]:
+    """The names that `ip netns` lists."""
+    return sorted(line.split()[0] for line in ip("netns", "list").splitlines())
+
+
+def sysctls(namespace: str | None, pattern: str = _SYSCTL_PATTERN) -> dict[str, str]:
+    """The sysctls of a namespace whose name matches a regular expression."""
+    command = [*_inside(namespace), "sysctl", "--all", "--ignore", "--pattern", "^net"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    wanted = re.compile(pattern)
+    pairs = (line.partition(" = ") for line in done.stdout.splitlines())
+    return {key: value for key, _equals, value in pairs if wanted.search(key)}
+
+
+# Facts to wait for
+
+
+def eventually(fact: Callable[[], bool], what: str, seconds: float = 30) -> None:
+    """Look again and again until a fact is there. What the kernel does in the background takes its time."""
+    deadline = time.monotonic() + seconds
+    while not fact():
+        assert time.monotonic() < deadline, f"waited {seconds:g} s for this: {what}"
+
+
+def ping(namespace: str | None, to: str, wait_seconds: float = 2) -> tuple[bool, str]:
+    """Whether an address answers one echo request, and what ping said."""
+    command = [*_inside(namespace), "ping", "-n", "-c", "1", "-W", f"{wait_seconds:g}", to]
+    environment = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return done.returncode == 0, done.stdout + done.stderr
+
+
+# Snapshots
+
+
+def snapshot() -> dict[str, Any]:
+    """All there is on the host and in its named namespaces, for a comparison of before and after.
+
+    What changes by itself is left out: lifetimes, neighbours, the state of duplicate address detection. That is waited
+    for, since the kernel adds the local route of an address at its end.
+    """
+    found: dict[str, Any] = {"host": _stack(None)}
+    for name in named_namespaces():
+        found[f"namespace {name}"] = {"inode": os.stat(f"/run/netns/{name}").st_ino, **_stack(name)}
+    found["files"] = dict(_files("/run"))
+    found["mounts"] = _mounts("/run")
+    return found
+
+
+def without(found: dict[str, Any], *paths: str) -> dict[str, Any]:
+    """A snapshot without these files and folders themselves (not what they hold)."""
+    files = {path: file for path, file in found["files"].items() if path not in paths}
+    return {**found, "files": files, "mounts": [mount for mount in found["mounts"] if mount not in paths]}
+
+
+def differences(one: Any, other: Any, path: str = "") -> list[str]:
+    """Where two snapshots differ, short enough to read."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        keys = sorted({*one, *other})
+        return [line for key in keys for line in differences(one.get(key), other.get(key), f"{path}/{key}")]
+    if isinstance(one, list) and isinstance(other, list):
+        only = [f"{path}: only before: {item}" for item in one if item not in other]
+        return only + [f"{path}: only after: {item}" for item in other if item not in one]
+    return [] if one == other else [f"{path}: {one!r} became {other!r}"]
+
+
+def _stack(namespace: str | None) -> dict[str, Any]:
+    """The links, addresses, routes, rules and sysctls of a namespace."""
+    links = _settled_links(namespace)
+    return {
+        "links": {link["ifname"]: _link(link) for link in links},
+        "IPv4 routes": _sorted(ip_json(namespace, "-4", "-details", "route", "show", "table", "all")),
+        "IPv6 routes": _sorted(ip_json(namespace, "-6", "-details", "route", "show", "table", "all")),
+        "IPv4 rules": _sorted(ip_json(namespace, "-4", "rule", "show")),
+        "IPv6 rules": _sorted(ip_json(namespace, "-6", "rule", "show")),
+        "sysctls": sysctls(namespace),
+    }
+
+
+def _settled_links(namespace: str | None) -> list[dict[str, Any]]:
+    deadline = time.monotonic() + 10
+    while True:
+        links = ip_json(namespace, "-details", "address", "show")
+        tentative = any(
+            address.get("tentative") and not address.get("dadfailed")
+            for link in links
+            if link["operstate"] in {"UP", "UNKNOWN"} and "UP" in link["flags"]
+            for address in link["addr_info"]
+        )
+        if not tentative or time.monotonic() >= deadline:
+            return links
+
+
+def _link(link: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: link[key] for key in _LINK_KEYS if key in link}
+    kept["kind"] = link.get("linkinfo", {}).get("info_kind")
+    # Where the peer is another namespace its index is known, but no name.
+    kept["peer"] = link.get("link", link.get("link_index"))
+    kept["addresses"] = sorted((_address(address) for address in link["addr_info"]), key=json.dumps)
+    return kept
+
+
+def _address(address: dict[str, Any]) -> dict[str, Any]:
+    return {key: address[key] for key in (*_ADDRESS_KEYS, *_ADDRESS_FLAGS) if key in address}
+
+
+def _sorted(dump: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    entries = [{key: value for key, value in entry.items() if key != "expires"} for entry in dump]
+    return sorted(entries, key=lambda entry: json.dumps(entry, sort_keys=True))
+
+
+def _files(top: str) -> Iterator[tuple[str, tuple[str, str, int | None]]]:
+    for folder, folders, files in os.walk(top):
+        for path in (os.path.join(folder, name) for name in (*folders, *files)):
+            if path == _LOCK_FILE:
+                continue
+            # A namespace that is going takes its file away between the listing and the look.
+            with contextlib.suppress(FileNotFoundError):
+                status = os.lstat(path)
+                size = None if stat.S_ISDIR(status.st_mode) else status.st_size
+                yield path, (stat.filemode(status.st_mode)[0], oct(stat.S_IMODE(status.st_mode)), size)
+
+
+def _mounts(top: str) -> list[str]:
+    """The mount points below a folder, as often as each is mounted on."""
+    points = (line.split()[4] for line in Path("/proc/thread-self/mountinfo").read_text().splitlines())
+    return sorted(point for point in points if point.startswith(f"{top}/"))

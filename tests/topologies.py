@@ -1,0 +1,194 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Topology documents for tests: the labs, and generated ones.
+
+The generated ones are drawn from a small pool of names, wires and addresses, so that any two of them have much in
+common and the way from one to the other is full of changes in place.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from hypothesis import strategies as st
+
+Document = dict[str, Any]
+
+_ROUTED: Document = {
+    "name": "routed",
+    "namespaces": {
+        "server": {
+            "interfaces": {"lo": {"addresses": ["1.1.1.1/24"]}, "vethS": {"addresses": ["10.0.1.2/24"]}},
+            "routes": [{"to": "default", "via": "10.0.1.1"}],
+        },
+        "router": {
+            "sysctls": {"net.ipv4.ip_forward": 1},
+            "interfaces": {"veth-srv": {"addresses": ["10.0.1.1/24"]}, "veth-cli": {"addresses": ["10.0.2.1/24"]}},
+            "routes": [{"to": "1.1.1.0/24", "via": "10.0.1.2"}, {"to": "2.2.2.0/24", "via": "10.0.2.2"}],
+        },
+        "client": {
+            "interfaces": {"vethC": {"addresses": ["10.0.2.2/24"]}, "lo": {"addresses": ["2.2.2.2/24"]}},
+            "routes": [{"to": "default", "via": "10.0.2.1"}],
+        },
+    },
+    "links": [{"endpoints": ["server:vethS", "router:veth-srv"]}, {"endpoints": ["client:vethC", "router:veth-cli"]}],
+}
+
+
+def routed() -> Document:
+    """The routed lab, to be changed at will."""
+    return copy.deepcopy(_ROUTED)
+
+
+_NAMESPACES = ("a", "b", "c", "d")
+
+#: Wires that may be laid. Some share an end, so that a document has at most one of them.
+_WIRES = (
+    ("a:e0", "b:e0"),
+    ("b:e1", "c:e0"),
+    ("c:e1", "a:e1"),
+    ("host:h0", "a:e2"),
+    ("b:e2", "b:e3"),
+    ("a:e0", "c:e2"),
+    ("host:h1", "d:e0"),
+    ("host:h0", "c:e3"),
+)
+
+
+@st.composite
+def documents(draw: st.DrawFn, name: str = "lab") -> Document:
+    """A valid topology document that the kernel takes."""
+    names = draw(st.lists(st.sampled_from(_NAMESPACES), unique=True, max_size=4))
+    wires = []
+    used: set[str] = set()
+    for number in draw(st.permutations(range(len(_WIRES)))):
+        ends = _WIRES[number]
+        known = all(end.split(":")[0] in (*names, "host") for end in ends)
+        if known and not used & set(ends) and draw(st.booleans()):
+            used |= set(ends)
+            wires.append((number, ends))
+    namespaces: dict[str, Any] = {name: {"interfaces": {}, "routes": [], "sysctls": {}} for name in (*names, "host")}
+    for number, ends in wires:
+        v6 = draw(st.booleans())
+        mtu = draw(st.sampled_from((None, 1400, 9000) if v6 else (None, 1400, 1200)))
+        for side, end in enumerate(ends):
+            namespace, interface = end.split(":")
+            namespaces[namespace]["interfaces"][interface] = draw(_interfaces(number, side, v6, mtu))
+    for namespace in names:
+        namespaces[namespace]["interfaces"]["lo"] = {"addresses": draw(_subset(["192.0.2.1/32", "192.0.2.9/24"]))}
+        namespaces[namespace]["sysctls"] = draw(_sysctls(used, namespace))
+    for number, ends in wires:
+        for side, end in enumerate(ends):
+            _add_routes(draw, namespaces, number, side, end)
+    for namespace in names:
+        draw_more = [{"to": "198.51.100.0/24", "type": "blackhole"}, {"to": "2001:db8:f::/48", "type": "unreachable"}]
+        draw_more.append({"to": "203.0.113.0/24", "type": "prohibit", "metric": 7, "table": 77})
+        namespaces[namespace]["routes"] += draw(_subset(draw_more))
+    for body in namespaces.values():
+        body["routes"] = _without_twins(draw(st.permutations(body["routes"])))
+    if not any(namespaces["host"].values()):
+        del namespaces["host"]
+    return {"name": name, "namespaces": namespaces, "links": [{"endpoints": list(ends)} for _number, ends in wires]}
+
+
+def _subset(items: list[Any]) -> st.SearchStrategy[list[Any]]:
+    return st.lists(st.sampled_from(range(len(items))), unique=True).map(lambda picks: [items[i] for i in picks])
+
+
+@st.composite
+def _interfaces(draw: st.DrawFn, number: int, side: int, v6: bool, mtu: int | None) -> Document:
+    pool: list[Any] = [f"10.{number}.0.{1 + side}/24", f"10.{number}.0.{11 + side}/24", f"10.{number}.9.{1 + side}/30"]
+    addresses: list[Any] = draw(_subset(pool)) or pool[:1]
+    if draw(st.integers(0, 9)) == 0:
+        addresses = [{"address": f"10.{number}.0.{1 + side}/16", "noprefixroute": draw(st.booleans())}]
+    if v6:
+        one = f"fd00:{number}::{1 + side}"
+        addresses.append({"address": f"{one}/{draw(st.sampled_from((64, 48)))}", "nodad": True})
+        if draw(st.booleans()):
+            more = {"address": f"fd00:{number}:1::{1 + side}/64", "nodad": True}
+            addresses.append(draw(st.sampled_from([more, {**more, "preferred_lft": 0}])))
+    body: Document = {"addresses": addresses}
+    if mtu:
+        body["mtu"] = mtu
+    if draw(st.integers(0, 9)) == 0:
+        body["up"] = False
+    return body
+
+
+@st.composite
+def _sysctls(draw: st.DrawFn, used: set[str], namespace: str) -> Document:
+    found: Document = {}
+    for key, values in (
+        ("net.ipv4.ip_forward", (0, 1)),
+        ("net.ipv6.conf.all.forwarding", (0, 1)),
+        ("net.ipv4.conf.all.rp_filter", (0, 2)),
+        ("net.ipv4.icmp_echo_ignore_all", (0, 1)),
+    ):
+        if draw(st.booleans()):
+            found[key] = draw(st.sampled_from(values))
+    for end in sorted(used):
+        name, interface = end.split(":")
+        if name == namespace and draw(st.integers(0, 3)) == 0:
+            found[f"net.ipv4.conf.{interface}.forwarding"] = draw(st.sampled_from((0, 1)))
+    return found
+
+
+def _texts(body: Document, family: str) -> list[str]:
+    texts = [item["address"] if isinstance(item, dict) else item for item in body["addresses"]]
+    plain = [
+        text
+        for text, item in zip(texts, body["addresses"])
+        if not dict(item if isinstance(item, dict) else {}).get("noprefixroute")
+    ]
+    return [text for text in plain if (":" in text) == (family == "6")]
+
+
+def _add_routes(draw: st.DrawFn, namespaces: dict[str, Any], number: int, side: int, end: str) -> None:
+    """Routes through one end of a wire, such as the kernel takes: the link is up, its gateway connected."""
+    namespace, interface = end.split(":")
+    body = namespaces[namespace]["interfaces"][interface]
+    if body.get("up") is False:
+        return
+    routes = namespaces[namespace]["routes"]
+    v4 = [text for text in _texts(body, "4") if text.startswith(f"10.{number}.0.")]
+    metric = draw(st.sampled_from((None, 50)))
+    more = {"metric": 100 + number if metric is None or namespace == "host" else metric + number}
+    pool: list[Document] = []
+    if v4:
+        own = v4[0].split("/")[0]
+        pool.append({"to": f"172.16.{number}.0/24", "via": f"10.{number}.0.77"})
+        pool.append({"to": f"172.16.{number}.0/24", "via": f"10.{number}.0.78", "dev": interface, "mtu": 1300})
+        pool.append({"to": f"172.17.{number}.0/24", "via": f"10.{number}.0.77", "src": own, **more})
+        pool.append({"to": f"172.18.{number}.0/24", "dev": interface, "table": 100 + number})
+        hops = [{"via": f"10.{number}.0.{host}", "weight": weight} for host, weight in ((77, 1), (78, 3))]
+        pool.append({"to": f"172.16.{number}.0/24", "nexthops": hops})
+        if namespace != "host":
+            pool.append({"to": "default", "via": f"10.{number}.0.77", **more})
+    pool.append({"to": f"172.19.{number}.0/24", "via": "10.99.9.9", "dev": interface, "onlink": True})
+    pool.append({"to": f"10.88.{number}.1/32", "dev": interface})
+    pool.append({"to": f"172.20.{number}.0/24", "via": f"10.88.{number}.1"})
+    if _texts(body, "6"):
+        gateway = f"fd00:{number}::77"
+        pool.append({"to": f"2001:db8:{number}::/48", "via": gateway})
+        pool.append({"to": f"2001:db8:{number}::/48", "via": f"fd00:{number}::78", "dev": interface})
+        pool.append({"to": f"2001:db8:{number}::/48", "dev": interface, "metric": 9})
+        pool.append({"to": f"2001:db8:{number}:1::/64", "nexthops": [{"via": gateway}, {"via": f"fd00:{number}::79"}]})
+        pool.append({"to": f"2001:db8:{number}:1::/64", "type": "blackhole"})
+        if namespace != "host":
+            pool.append({"to": "default", "via": "fe80::1", "dev": interface, **more})
+    chosen = draw(_subset(pool))
+    if {"to": f"172.20.{number}.0/24", "via": f"10.88.{number}.1"} in chosen:
+        chosen.append({"to": f"10.88.{number}.1/32", "dev": interface})
+    routes += chosen
+
+
+def _without_twins(routes: list[Document]) -> list[Document]:
+    """Of routes with one destination, table and metric only the first."""
+    found: dict[Any, Document] = {}
+    for route in routes:
+        via = route.get("via", "")
+        key = (route["to"], ":" in via or ":" in route["to"], route.get("table"), route.get("metric"))
+        found.setdefault(key, route)
+    return list(found.values())

@@ -1,0 +1,411 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is refused before anything is touched, where, and in which words."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from typing import Any
+
+import pytest
+from ansible_collections.nslab.netns.plugins.module_utils import _options
+from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
+from ansible_collections.nslab.netns.plugins.module_utils._errors import InvalidInput
+from ansible_collections.nslab.netns.plugins.module_utils._model import LOOPBACK_MTU, Endpoint
+
+ROUTED: dict[str, Any] = {
+    "name": "routed",
+    "namespaces": {
+        "server": {
+            "interfaces": {"lo": {"addresses": ["1.1.1.1/24"]}, "vethS": {"addresses": ["10.0.1.2/24"]}},
+            "routes": [{"to": "default", "via": "10.0.1.1"}],
+        },
+        "router": {
+            "sysctls": {"net.ipv4.ip_forward": 1},
+            "interfaces": {"veth-srv": {"addresses": ["10.0.1.1/24"]}, "veth-cli": {"addresses": ["10.0.2.1/24"]}},
+            "routes": [{"to": "1.1.1.0/24", "via": "10.0.1.2"}, {"to": "2.2.2.0/24", "via": "10.0.2.2"}],
+        },
+        "client": {
+            "interfaces": {"vethC": {"addresses": ["10.0.2.2/24"]}, "lo": {"addresses": ["2.2.2.2/24"]}},
+            "routes": [{"to": "default", "via": "10.0.2.1"}],
+        },
+    },
+    "links": [{"endpoints": ["server:vethS", "router:veth-srv"]}, {"endpoints": ["client:vethC", "router:veth-cli"]}],
+    "probes": [{"from": "server", "to": "2.2.2.2"}],
+}
+
+
+class _Missing:
+    """A key that is taken out."""
+
+
+MISSING = _Missing()
+
+
+def document(*places: Any) -> Any:
+    """The routed lab with something put at a place: ``document("links", 0, "endpoints", [])``."""
+    result = copy.deepcopy(ROUTED)
+    *path, value = places
+    if not path:
+        return value
+    at: Any = result
+    for key in path[:-1]:
+        at = at[key]
+    if value is MISSING:
+        del at[path[-1]]
+    elif isinstance(at, list) and path[-1] == len(at):
+        at.append(value)
+    else:
+        at[path[-1]] = value
+    return result
+
+
+NS = ("namespaces", "router")
+SERVER = ("namespaces", "server", "interfaces", "vethS")
+ROUTE = ("namespaces", "router", "routes", 0)
+
+#: What is written, the path of the problem, and words that have to be in its text.
+BAD = [
+    # the document
+    (("nonsense",), "", "is no dictionary of name, namespaces, links and probes"),
+    ((["list"],), "", "is no dictionary"),
+    (("name", MISSING), "name", "is missing"),
+    (("name", 7), "name", "7 is no string; put it in quotes"),
+    (("name", "my lab"), "name", "'my lab' is no name for a lab"),
+    (("name", "x" * 65), "name", "1 to 64"),
+    (("namspaces", {}), "namspaces", "did you mean 'namespaces'?"),
+    (("xyzzy", {}), "xyzzy", "there is no such key here; there are"),
+    (("namespaces", ["server"]), "namespaces", "['server'] is no dictionary"),
+    # namespaces
+    (("namespaces", "a/b", {}), "namespaces.a/b", "'a/b' is no name for a namespace"),
+    (("namespaces", "-x", {}), "namespaces.-x", "the first no '.' or '-'"),
+    (("namespaces", "..", {}), "namespaces...", "is no name for a namespace"),
+    (("namespaces", "a b", {}), "namespaces.a b", "is no name for a namespace"),
+    (("namespaces", 5, {}), "namespaces", "the key 5 is no string"),
+    (("namespaces", "n" * 256, {}), "namespaces." + "n" * 256, "at most 255"),
+    ((*NS, "string"), "namespaces.router", "'string' is no dictionary"),
+    ((*NS, "route", []), "namespaces.router.route", "did you mean 'routes'?"),
+    # interfaces
+    ((*NS, "interfaces", "a-very-long-name", {}), "namespaces.router.interfaces.a-very-long-name", "16 bytes long"),
+    ((*NS, "interfaces", "a%d", {}), "namespaces.router.interfaces.a%d", "must not hold '/', ':', '%' or white space"),
+    ((*NS, "interfaces", "a b", {}), "namespaces.router.interfaces.a b", "white space"),
+    ((*NS, "interfaces", "é" * 8, {}), "namespaces.router.interfaces." + "é" * 8, "16 bytes long"),
+    ((*NS, "interfaces", "all", {}), "namespaces.router.interfaces.all", "sysctls use it"),
+    ((*SERVER, 7), "namespaces.server.interfaces.vethS", "7 is no dictionary"),
+    ((*SERVER, "adresses", []), "namespaces.server.interfaces.vethS.adresses", "did you mean 'addresses'?"),
+    ((*SERVER, "mtu", "big"), "namespaces.server.interfaces.vethS.mtu", "'big' is no whole number"),
+    ((*SERVER, "mtu", 67), "namespaces.server.interfaces.vethS.mtu", "from 68 to 65535"),
+    ((*SERVER, "mtu", 70000), "namespaces.server.interfaces.vethS.mtu", "from 68 to 65535"),
+    ((*SERVER, "mtu", True), "namespaces.server.interfaces.vethS.mtu", "true is no whole number"),
+    ((*SERVER, "up", "yes"), "namespaces.server.interfaces.vethS.up", "'yes' is neither true nor false"),
+    ((*SERVER, "mac", "02:00"), "namespaces.server.interfaces.vethS.mac", "no MAC address such as"),
+    ((*SERVER, "mac", "01:00:5e:00:00:01"), "namespaces.server.interfaces.vethS.mac", "multicast"),
+    ((*SERVER, "mac", "00:00:00:00:00:00"), "namespaces.server.interfaces.vethS.mac", "no interface's address"),
+    # addresses
+    ((*SERVER, "addresses", "10.0.1.2/24"), "namespaces.server.interfaces.vethS.addresses", "is no list"),
+    ((*SERVER, "addresses", ["10.0.1.2"]), "namespaces.server.interfaces.vethS.addresses[0]", "write '10.0.1.2/24'"),
+    ((*SERVER, "addresses", ["10.0.1.2/33"]), "namespaces.server.interfaces.vethS.addresses[0]", "is no IPv4 or IPv6"),
+    ((*SERVER, "addresses", ["10.0.1.0/24"]), "namespaces.server.interfaces.vethS.addresses[0]", "network address"),
+    ((*SERVER, "addresses", ["10.0.1.255/24"]), "namespaces.server.interfaces.vethS.addresses[0]", "broadcast"),
+    ((*SERVER, "addresses", ["224.0.0.1/4"]), "namespaces.server.interfaces.vethS.addresses[0]", "can have"),
+    ((*SERVER, "addresses", ["::/64"]), "namespaces.server.interfaces.vethS.addresses[0]", "can have"),
+    (
+        (*SERVER, "addresses", ["10.0.1.2/255.255.255.0"]),
+        "namespaces.server.interfaces.vethS.addresses[0]",
+        "write the prefix length as a number, '10.0.1.2/24'",
+    ),
+    ((*SERVER, "addresses", [167772418]), "namespaces.server.interfaces.vethS.addresses[0]", "is no address such as"),
+    ((*SERVER, "addresses", [{"nodad": True}]), "namespaces.server.interfaces.vethS.addresses[0]", "'address' is"),
+    (
+        (*SERVER, "addresses", ["10.0.1.2/24", "10.0.1.2/24"]),
+        "namespaces.server.interfaces.vethS.addresses[1]",
+        "stands here twice",
+    ),
+    (
+        (*SERVER, "addresses", ["2001:db8::1/64", "2001:db8:0::1/48"]),
+        "namespaces.server.interfaces.vethS.addresses[1]",
+        "stands here twice",
+    ),
+    (
+        (*SERVER, "addresses", [{"address": "10.0.1.2/24", "nodad": True}]),
+        "namespaces.server.interfaces.vethS.addresses[0].nodad",
+        "IPv4 has no duplicate address detection",
+    ),
+    (
+        (*SERVER, "addresses", [{"address": "10.0.1.2/24", "label": "other:1"}]),
+        "namespaces.server.interfaces.vethS.addresses[0].label",
+        "has to begin with the interface's name, 'vethS'",
+    ),
+    (
+        (*SERVER, "addresses", [{"address": "2001:db8::1/64", "label": "vethS:1"}]),
+        "namespaces.server.interfaces.vethS.addresses[0].label",
+        "IPv6 addresses have no label",
+    ),
+    (
+        (*SERVER, "addresses", [{"address": "10.0.1.2/24", "scope": "galaxy"}]),
+        "namespaces.server.interfaces.vethS.addresses[0].scope",
+        "not one of global, site, link and host",
+    ),
+    (
+        (*SERVER, "addresses", [{"address": "2001:db8::1/64", "scope": "link"}]),
+        "namespaces.server.interfaces.vethS.addresses[0].scope",
+        "the kernel gives 2001:db8::1 the scope 'global'",
+    ),
+    (
+        (*SERVER, "addresses", [{"address": "10.0.1.2/24", "preferred_lft": 60}]),
+        "namespaces.server.interfaces.vethS.addresses[0].preferred_lft",
+        "neither 0 (deprecated) nor 'forever'",
+    ),
+    (
+        (*SERVER, {"mtu": 1000, "addresses": ["2001:db8::1/64"]}),
+        "namespaces.server.interfaces.vethS.addresses[0]",
+        "IPv6 needs at least 1280",
+    ),
+    # routes
+    ((*NS, "routes", {}), "namespaces.router.routes", "{} is no list"),
+    ((*ROUTE, "default via 10.0.1.2"), "namespaces.router.routes[0]", "is no route such as"),
+    ((*ROUTE, "to", MISSING), "namespaces.router.routes[0].to", "is missing"),
+    ((*ROUTE, "to", "1.1.1.1/24"), "namespaces.router.routes[0].to", "has host bits set; write '1.1.1.0/24'"),
+    ((*ROUTE, "to", "everywhere"), "namespaces.router.routes[0].to", "is no destination"),
+    ((*ROUTE, "via", "10.0.1.2/24"), "namespaces.router.routes[0].via", "leave out '/24'"),
+    ((*ROUTE, "via", "router"), "namespaces.router.routes[0].via", "is no IPv4 or IPv6 address"),
+    ((*ROUTE, "via", "2001:db8::1"), "namespaces.router.routes[0].via", "another address family"),
+    ((*ROUTE, "src", "2001:db8::1"), "namespaces.router.routes[0].src", "another address family"),
+    ((*ROUTE, {"to": "1.1.1.0/24"}), "namespaces.router.routes[0]", "says no way"),
+    ((*ROUTE, "gateway", "10.0.1.2"), "namespaces.router.routes[0].gateway", "there is no such key"),
+    ((*ROUTE, "metric", -1), "namespaces.router.routes[0].metric", "from 0 to 4294967295"),
+    ((*ROUTE, "table", "local"), "namespaces.router.routes[0].table", "kernel's own"),
+    ((*ROUTE, "table", "mine"), "namespaces.router.routes[0].table", "is no whole number"),
+    ((*ROUTE, "onlink", True), "namespaces.router.routes[0].onlink", "needs 'via' and 'dev'"),
+    ((*ROUTE, "type", "blackhole"), "namespaces.router.routes[0].via", "leads nowhere"),
+    ((*ROUTE, "type", "multicast"), "namespaces.router.routes[0].type", "is not one of unicast"),
+    ((*ROUTE, "scope", "link"), "namespaces.router.routes[0].scope", "through a gateway has the scope global"),
+    ((*ROUTE, "mtu", 10), "namespaces.router.routes[0].mtu", "from 68"),
+    ((*ROUTE, {"to": "::/0", "via": "fe80::1"}), "namespaces.router.routes[0].dev", "is on every link; say which one"),
+    ((*ROUTE, {"to": "::/0", "dev": "veth-srv", "scope": "link"}), "namespaces.router.routes[0].scope", "no scope"),
+    ((*NS, "routes", 2, {"to": "1.1.1.0/24", "via": "10.0.2.2"}), "namespaces.router.routes[2].to", "same destination"),
+    (
+        (*ROUTE, {"to": "1.1.1.0/24", "nexthops": [{"via": "10.0.1.2"}]}),
+        "namespaces.router.routes[0].nexthops",
+        "two ways or more",
+    ),
+    (
+        (*ROUTE, {"to": "1.1.1.0/24", "nexthops": [{"via": "10.0.1.2"}, {"weight": 2}]}),
+        "namespaces.router.routes[0].nexthops[1]",
+        "says no way",
+    ),
+    (
+        (*ROUTE, {"to": "1.1.1.0/24", "nexthops": [{"via": "10.0.1.2"}, {"via": "10.0.1.2"}]}),
+        "namespaces.router.routes[0].nexthops[1]",
+        "stands here twice",
+    ),
+    (
+        (*ROUTE, {"to": "1.1.1.0/24", "nexthops": [{"via": "10.0.1.2", "weight": 300}, {"via": "10.0.2.2"}]}),
+        "namespaces.router.routes[0].nexthops[0].weight",
+        "from 1 to 256",
+    ),
+    # sysctls
+    ((*NS, "sysctls", {"kernel.hostname": "x"}), "namespaces.router.sysctls['kernel.hostname']", "no sysctl of the"),
+    ((*NS, "sysctls", {"net.ipv4.ip_forward": None}), "namespaces.router.sysctls['net.ipv4.ip_forward']", "no value"),
+    (
+        (*NS, "sysctls", {"net/../kernel/x": 1}),
+        "namespaces.router.sysctls['net/../kernel/x']",
+        "no sysctl of the network",
+    ),
+    (
+        (*NS, "sysctls", {"net.ipv4.ip_forward": 1, "net/ipv4/ip_forward": 0}),
+        "namespaces.router.sysctls.net/ipv4/ip_forward",
+        "another spelling",
+    ),
+    # links
+    (("links", {}), "links", "{} is no list"),
+    (("links", 0, "server:vethS"), "links[0]", "is no dictionary of endpoints"),
+    (("links", 0, "mtu", 1500), "links[0].mtu", "no such key"),
+    (("links", 0, {}), "links[0].endpoints", "is missing"),
+    (("links", 0, "endpoints", ["server:vethS"]), "links[0].endpoints", "has two ends, not 1"),
+    (("links", 0, "endpoints", 1, "router"), "links[0].endpoints[1]", "write namespace:interface"),
+    (("links", 0, "endpoints", 1, "rooter:veth-srv"), "links[0].endpoints[1]", "did you mean 'router'?"),
+    (("links", 0, "endpoints", 1, "router:lo"), "links[0].endpoints[1]", "no end of a link"),
+    (("links", 0, "endpoints", 1, "router:a-very-long-name"), "links[0].endpoints[1]", "16 bytes long"),
+    (("links", 0, "endpoints", 1, 4), "links[0].endpoints[1]", "4 is no string"),
+    (("links", 1, "endpoints", 1, "router:veth-srv"), "links[1].endpoints[1]", "an end of two links"),
+    (
+        ("namespaces", "router", "interfaces", "veth-srv", "addresses", ["10.0.1.2/24"]),
+        "namespaces.router.interfaces.veth-srv.addresses[0]",
+        "on both ends of links[0]",
+    ),
+    # probes
+    (("probes", 0, "server"), "probes[0]", "is no probe such as"),
+    (("probes", 0, {"from": "server"}), "probes[0].to", "is missing"),
+    (("probes", 0, "from", "sever"), "probes[0].from", "did you mean 'server'?"),
+    (("probes", 0, "to", "client"), "probes[0].to", "is no IPv4 or IPv6 address"),
+    (("probes", 0, "protocol", "sctp"), "probes[0].protocol", "not one of icmp and tcp"),
+    (("probes", 0, "protocol", "tcp"), "probes[0].port", "is missing"),
+    (("probes", 0, "port", 80), "probes[0].port", "ICMP has no ports"),
+    (("probes", 0, "expect", "refused"), "probes[0].expect", "an answer of TCP"),
+    (("probes", 0, "expect", "maybe"), "probes[0].expect", "not one of reachable"),
+    (("probes", 0, "count", 0), "probes[0].count", "from 1 to 1000"),
+    (("probes", 0, "deadline", 0), "probes[0].deadline", "above 0"),
+]
+
+
+@pytest.mark.parametrize(("places", "path", "words"), BAD, ids=[f"{i}-{case[1]}"[:70] for i, case in enumerate(BAD)])
+def test_bad_document_is_refused_with_path_value_and_what_is_right(places: Any, path: str, words: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read_topology(document(*places))
+    problems = caught.value.problems
+    assert [problem.path for problem in problems] == [path], [str(problem) for problem in problems]
+    assert words in problems[0].text
+
+
+def test_all_problems_are_told_at_once() -> None:
+    bad = document("namespaces", "router", "routes", 0, "via", "nowhere")
+    bad["links"][0]["endpoints"][0] = "sever:vethS"
+    with pytest.raises(InvalidInput) as caught:
+        read_topology(bad)
+    assert [problem.path for problem in caught.value.problems] == [
+        "namespaces.router.routes[0].via",
+        "links[0].endpoints[0]",
+    ]
+
+
+@pytest.mark.parametrize("value", [None, 0, 1.5, "x", [], [1], {}, {"a": 1}, True, b"x", {1: 2}, [[]], [{}]])
+@pytest.mark.parametrize(
+    "place",
+    [
+        (),
+        ("name",),
+        ("namespaces",),
+        ("links",),
+        ("probes",),
+        NS,
+        (*NS, "interfaces"),
+        (*NS, "routes"),
+        (*NS, "sysctls"),
+        SERVER,
+        *((*SERVER, key) for key in ("addresses", "mtu", "mac", "up")),
+        ROUTE,
+        *((*ROUTE, key) for key in ("to", "via", "dev", "src", "metric", "table", "onlink", "mtu", "type", "nexthops")),
+        ("links", 0),
+        ("links", 0, "endpoints"),
+        ("links", 0, "endpoints", 0),
+        ("probes", 0),
+        *(("probes", 0, key) for key in ("from", "to", "protocol", "port", "expect", "count", "deadline")),
+    ],
+    ids=lambda place: ".".join(map(str, place)) or "document",
+)
+def test_any_value_anywhere_is_read_or_refused(place: Any, value: Any) -> None:
+    """Whatever stands wherever: it is understood, or refused as input. There is no third way."""
+    with contextlib.suppress(InvalidInput):
+        read_topology(document(*place, value))
+
+
+def test_an_endpoint_without_interface_entry_is_up_and_has_no_address() -> None:
+    topology = read_topology(
+        {"name": "x", "namespaces": {"a": None, "b": {}}, "links": [{"endpoints": ["a:eth0", "b:eth0"]}]}
+    )
+    link = topology.wanted.namespaces["a"].links["eth0"]
+    assert (link.up, link.addresses, link.mtu, link.purge) == (True, [], 1500, True)
+    assert topology.wanted.namespaces["b"].links["lo"].up is True
+    assert topology.wanted.namespaces["b"].links["lo"].mtu == LOOPBACK_MTU
+
+
+def test_host_is_not_made_and_may_be_named_by_an_endpoint_alone() -> None:
+    topology = read_topology(
+        {"name": "x", "namespaces": {"a": {}}, "links": [{"endpoints": ["host:veth-a", "a:veth-b"]}]}
+    )
+    assert topology.wanted.namespaces["host"].create is False
+    assert "lo" not in topology.wanted.namespaces["host"].links
+    assert topology.wanted.wires[0].ends == (Endpoint("host", "veth-a"), Endpoint("a", "veth-b"))
+
+
+@pytest.mark.parametrize(
+    ("spelling", "key"),
+    [
+        ("net.ipv4.ip_forward", "net/ipv4/ip_forward"),
+        ("net/ipv4/ip_forward", "net/ipv4/ip_forward"),
+        ("net.ipv4.conf.eth0.rp_filter", "net/ipv4/conf/eth0/rp_filter"),
+        ("net.ipv4.conf.eth0.100.rp_filter", "net/ipv4/conf/eth0.100/rp_filter"),
+        ("net.ipv4.conf.eth0/100.rp_filter", "net/ipv4/conf/eth0.100/rp_filter"),
+        ("net/ipv4/conf/eth0.100/rp_filter", "net/ipv4/conf/eth0.100/rp_filter"),
+        ("net.ipv6.neigh.a.b.c.base_reachable_time_ms", "net/ipv6/neigh/a.b.c/base_reachable_time_ms"),
+    ],
+)
+def test_sysctl_spellings(spelling: str, key: str) -> None:
+    topology = read_topology({"name": "x", "namespaces": {"a": {"sysctls": {spelling: 1}}}})
+    assert list(topology.wanted.namespaces["a"].sysctls) == [key]
+
+
+def test_default_takes_its_family_from_the_gateway() -> None:
+    routes = [{"to": "default", "via": "fe80::1", "dev": "e"}, {"to": "default", "dev": "e"}]
+    topology = read_topology({"name": "x", "namespaces": {"a": {"routes": routes}}})
+    assert [item.value.to for item in topology.wanted.namespaces["a"].routes] == ["::/0", "0.0.0.0/0"]
+    assert [item.value.metric for item in topology.wanted.namespaces["a"].routes] == [1024, 0]
+
+
+VETH: dict[str, Any] = {
+    "lab": None,
+    "name": "a",
+    "namespace": "one",
+    "mtu": None,
+    "mac": None,
+    "addresses": None,
+    "up": True,
+    "purge": False,
+    "state": "present",
+    "peer": {"name": "b", "namespace": "two", "addresses": None, "mtu": None, "mac": None, "up": True},
+}
+
+#: The module, its options, the path of the problem, and words that have to be in its text.
+BAD_OPTIONS = [
+    (_options.netns, {"name": ["ok", "a/b"], "state": "present", "lab": None}, "name[1]", "no name for a namespace"),
+    (_options.netns, {"name": ["host"], "state": "absent", "lab": None}, "name[0]", "neither made nor removed"),
+    (_options.netns, {"name": ["a"], "state": "present", "lab": "a lab"}, "lab", "is no name for a lab"),
+    (_options.veth, {**VETH, "name": "x:y"}, "name", "no name for an interface"),
+    (_options.veth, {**VETH, "name": "lo"}, "name", "no end of a veth"),
+    (_options.veth, {**VETH, "peer": None}, "peer", "has two ends"),
+    (_options.veth, {**VETH, "addresses": ["10.0.0.1"]}, "addresses[0]", "lacks its prefix length"),
+    (_options.veth, {**VETH, "peer": {**VETH["peer"], "mtu": 1}}, "peer.mtu", "from 68"),
+    (_options.veth, {**VETH, "peer": {**VETH["peer"], "name": "a", "namespace": "one"}}, "peer.name", "both ends"),
+    (
+        _options.veth,
+        {**VETH, "addresses": ["10.0.0.1/24"], "peer": {**VETH["peer"], "addresses": ["10.0.0.1/16"]}},
+        "peer.addresses[0]",
+        "on both ends",
+    ),
+    (
+        _options.ns_link,
+        {"lab": None, "name": "a", "namespace": "x", "addresses": None, "purge": True},
+        "addresses",
+        "write '[]' to remove all",
+    ),
+    (
+        _options.ns_route,
+        {"lab": None, "namespace": "x", "routes": [], "purge": True, "state": "absent"},
+        "purge",
+        "goes with 'state: present'",
+    ),
+    (
+        _options.ns_route,
+        {"lab": None, "namespace": "x y", "routes": [], "purge": False, "state": "present"},
+        "namespace",
+        "no name for a namespace",
+    ),
+    (_options.ns_sysctl, {"lab": None, "namespace": "x", "settings": {"vm.swappiness": 1}}, "settings['vm.", "network"),
+    (
+        _options.topology,
+        {"lab": "one", "topology": {"name": "two"}, "state": "present", "adopt": False},
+        "lab",
+        "'one' is not the name that the document gives its lab, 'two'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("read", "options", "path", "words"), BAD_OPTIONS, ids=[case[2] for case in BAD_OPTIONS])
+def test_bad_options_are_refused(read: Any, options: Any, path: str, words: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        read(options)
+    assert caught.value.problems[0].path.startswith(path)
+    assert words in caught.value.problems[0].text
