@@ -95,7 +95,7 @@ class Application:
 
     def commit(self) -> None:
         """Keep what was done, and forget what the lab has put back."""
-        if self._plan.forgotten:
+        if self._plan.forgotten or any(step.remember for step in self._journal):
             gone = {entry[:4] for entry in self._plan.forgotten}
             memory.rewrite(self._lab, [entry for entry in memory.recall(self._lab) if entry[:4] not in gone])
         self._journal.clear()

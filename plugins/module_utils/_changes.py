@@ -33,6 +33,8 @@ class Description(NamedTuple):
             return f"add {self.after}"
         if self.action == "remove":
             return f"remove {self.before}"
+        if not self.before:
+            return f"{self.action} {self.after}"
         words, same = self.after.split(" "), 0
         for word, other in zip(words, self.before.split(" ")):
             if word != other:
@@ -42,7 +44,7 @@ class Description(NamedTuple):
 
     def as_result(self) -> dict[str, Any]:
         """The change as a module returns it."""
-        return self._asdict()
+        return {**self._asdict(), "text": str(self)}
 
 
 class AddNamespace(NamedTuple):
@@ -134,13 +136,17 @@ class SetLink(NamedTuple):
 
 
 class SetUp(NamedTuple):
+    """Set a link up or down. ``is_new``: the plan itself makes the link, so that it was not down before."""
+
     end: Endpoint
     up: bool
+    is_new: bool = False
     path: str = ""
 
     def describe(self) -> Description:
         before, after = ("down", "up") if self.up else ("up", "down")
-        return Description("change", "link", *self.end, f"link {self.end} {before}", f"link {self.end} {after}")
+        was = "" if self.is_new else f"link {self.end} {before}"
+        return Description("change", "link", *self.end, was, f"link {self.end} {after}")
 
 
 class AddAddress(NamedTuple):
@@ -220,7 +226,7 @@ class SetSysctl(NamedTuple):
         start = f"sysctl {self.namespace} {name} ="
         before = "" if self.before is None else f"{start} {self.before}"
         after = f"{start} {self.value}"
-        return Description("change" if before else "add", "sysctl", self.namespace, name, before, after)
+        return Description("change", "sysctl", self.namespace, name, before, after)
 
 
 Change = Union[

@@ -179,7 +179,8 @@ def _set_up(state: State, change: c.SetUp) -> list[c.Change]:
     if change.up:
         namespace = state.namespaces[change.end.namespace]
         namespace.routes = [_revived(route, link.name) for route in namespace.routes]
-        return undo
+        # Going down again takes the IPv6 addresses along that the link had when it was down before.
+        return undo + [c.AddAddress(change.end, address) for address in link.addresses if address.family == 6]
     undo += _lose_routes(state, change.end, 4)
     # addrconf_ifdown(); net.ipv6.conf.*.keep_addr_on_down is 0 unless somebody set it.
     return undo + _lose_ipv6(state, change.end)

@@ -256,10 +256,12 @@ class State:
     namespaces: dict[str, Namespace] = field(default_factory=dict)
     #: Names in /run/netns that stand for no namespace: left over from an interrupted ``ip netns add`` or a reboot.
     stale: frozenset[str] = frozenset()
+    #: The names of all namespaces, looked at or not.
+    names: frozenset[str] = frozenset()
     remembered: tuple[Remembered, ...] = ()
     #: The per-namespace sysctls that a new namespace has, of those that were asked for.
     new_namespace_sysctls: frozenset[str] = frozenset()
-    #: The sysctls that the machine has at all, of those that were asked for.
+    #: The sysctls that the machine has at all, of those that were asked for; and such as stand beside a missing one.
     known_sysctls: frozenset[str] = frozenset()
     #: Those of them that a namespace other than the host's shows but does not let anyone set.
     fixed_sysctls: frozenset[str] = frozenset()

@@ -34,7 +34,11 @@ _FORWARDING_CAUSES = {
 
 def observe(machine: Machine, wanted: Wanted) -> State:
     """Look at all that ``wanted`` speaks of, at all that carries its lab's mark, and at what they are wired to."""
-    state = State(stale=frozenset(entry.name for entry in namespaces.entries() if entry.kind == "stale"))
+    entries = namespaces.entries()
+    state = State(
+        stale=frozenset(entry.name for entry in entries if entry.kind == "stale"),
+        names=frozenset(entry.name for entry in entries if entry.inode),
+    )
     if wanted.lab:
         state.remembered = memory.recall(wanted.lab)
     keys = _sysctl_keys(wanted, state)
@@ -171,7 +175,10 @@ def _find_sysctls(machine: Machine, wanted: Wanted, state: State) -> None:
     if not keys:
         return
     with namespaces.initial():
-        state.known_sysctls = frozenset(key for key in keys if sysctl.exists(key))
+        known = {key for key in keys if sysctl.exists(key)}
+        for key in keys - known:
+            known.update(sysctl.beside(key))
+        state.known_sysctls = frozenset(known)
     others = [name for name in wanted.namespaces if name != HOST and wanted.namespaces[name].sysctls]
     if others:
         # What one namespace has, all have. If there is none yet, one without a name, gone at once, tells.

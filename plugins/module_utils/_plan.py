@@ -29,7 +29,6 @@ from . import _changes as c
 from ._errors import Problem, Refused
 from ._kernel import copy, mark_of, needs_gateway, new_namespace, play
 from ._model import (
-    HOST,
     STATIC_ROUTE_PROTOCOLS,
     Address,
     Endpoint,
@@ -81,6 +80,8 @@ class _Planner:
         self.result = Plan()
         self.problems: list[Problem] = []
         self.wires: dict[Endpoint, Wire] = {end: wire for wire in wanted.wires for end in wire.ends}
+        #: Namespaces that are taken for granted; what is in them is, too.
+        self.assumed: set[str] = set()
         self.remembered = {entry[:4] for entry in state.remembered}
 
     def plan(self) -> Plan:
@@ -130,13 +131,7 @@ class _Planner:
 
     def _remove(self) -> None:
         lab = self.wanted.lab
-        namespaces = [name for name in self.wanted.absent_namespaces if name in self.state.namespaces]
-        for name in namespaces:
-            owner = self.state.namespaces[name].lab
-            if lab and owner not in ("", lab):
-                self._problem(
-                    "name", f"the namespace {name} belongs to lab {owner!r}, not to {lab!r}; it is not removed"
-                )
+        namespaces = [name for name in self.wanted.absent_namespaces if self._may_go(name)]
         links = [end for veth in self.wanted.absent_veths for end in self._absent_end(*veth)]
         if self.wanted.prune and lab:
             namespaces += [
@@ -172,6 +167,20 @@ class _Planner:
             if name in self.state.stale:
                 self._do(c.RemoveNamespace(name, stale=True))
 
+    def _may_go(self, name: str) -> bool:
+        """Is the namespace there, and may it be removed? With a lab, only what carries its mark may."""
+        namespace = self.state.namespaces.get(name)
+        if namespace is None:
+            return False
+        return self._is_of_lab(f"the namespace {name}", namespace.lab)
+
+    def _is_of_lab(self, what: str, owner: str | None) -> bool:
+        if not self.wanted.lab or owner == self.wanted.lab:
+            return True
+        whose = f"belongs to lab {owner!r}" if owner else "has no mark"
+        self.result.warnings.append(f"{what} {whose}, so it is not lab {self.wanted.lab!r}'s to remove; it stays")
+        return False
+
     def _absent_end(self, end: Endpoint, other: Endpoint | None) -> Iterator[Endpoint]:
         """The end by which a veth that shall go is removed: the named one, or the other if it strayed."""
         link = self.state.link(end)
@@ -184,10 +193,9 @@ class _Planner:
             fact = f"{_article(link.kind or 'physical')} device, no veth"
         elif other and link.peer and link.peer.interface != other.interface:
             fact = f"wired to {link.peer}, not to {other}"
-        elif self.wanted.lab and link.lab not in ("", self.wanted.lab):
-            fact = f"of lab {link.lab!r}, not of {self.wanted.lab!r}"
         else:
-            yield end
+            if self._is_of_lab(f"the veth {end}", mark_of(self.state, end)):
+                yield end
             return
         self._problem("name", f"{end} is {fact}; it is not removed")
 
@@ -230,7 +238,7 @@ class _Planner:
     def _remove_routes(self, namespace: Namespace, wanted: WantedNamespace) -> None:
         keys = {item.value.key for item in wanted.routes}
         extra = [route for route in namespace.routes if route.key in {r.value.key for r in wanted.absent_routes}]
-        if wanted.purge_routes or self._owns(namespace):
+        if wanted.purge_routes or (self.wanted.prune and self._owns(namespace)):
             extra += [r for r in namespace.routes if r.protocol in STATIC_ROUTE_PROTOCOLS and r.key not in keys]
         # In reverse of the order of adding, so that taking it back finds its gateways.
         for route in sorted(dict.fromkeys(extra), key=needs_gateway, reverse=True):
@@ -266,11 +274,9 @@ class _Planner:
         ends = [(end.namespace, wire.path) for wire in self.wanted.wires for end in wire.ends]
         for name, path in [(w.name, w.path) for w in self.wanted.namespaces.values()] + ends:
             if name not in self.state.namespaces:
-                names = sorted(n for n in self.state.namespaces if n != HOST)
-                near = difflib.get_close_matches(name, names, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                self._assume(path, f"there is no namespace {name!r}{hint}")
+                self._assume(path, f"there is no namespace {name!r}" + _names(name, self.before.names))
                 self.state.namespaces[name] = new_namespace(name)
+                self.assumed.add(name)
 
     # --- 3. and 5. sysctls -------------------------------------------------------------------------------------------
 
@@ -300,7 +306,8 @@ class _Planner:
         if interface and interface not in namespace.links:
             if not self.wanted.whole:
                 namespace.links[interface] = Link(interface, 0)
-                self._assume(item.path, f"there is no interface {interface!r} in the namespace {namespace.name}")
+                text = f"there is no interface {interface!r} in the namespace {namespace.name}"
+                self._assume(item.path, text, namespace.name)
                 return ""
             return f"{name}: there is no interface {interface!r} in the namespace {namespace.name}" + _names(
                 interface, namespace.links
@@ -376,7 +383,8 @@ class _Planner:
             link = namespace.links.get(end.interface)
             if link is None:
                 names = _names(end.interface, namespace.links)
-                self._assume(wanted.path, f"there is no link {end.interface!r} in the namespace {end.namespace}{names}")
+                text = f"there is no link {end.interface!r} in the namespace {end.namespace}{names}"
+                self._assume(wanted.path, text, end.namespace)
                 namespace.links[end.interface] = link = Link(end.interface, 0, mtu=0)
             self._set_link(end, link, wanted)
 
@@ -411,13 +419,14 @@ class _Planner:
         for end, wanted in self._wanted_links():
             link = self.state.namespaces[end.namespace].links[end.interface]
             if wanted.up is False and link.up:
-                self._do(c.SetUp(end, False, wanted.path), self._remember("up", end, "up", "down"))
+                self._do(c.SetUp(end, False, path=wanted.path), self._remember("up", end, "up", "down"))
 
     def _set_up(self) -> None:
         for end, wanted in self._wanted_links():
             link = self.state.namespaces[end.namespace].links[end.interface]
             if wanted.up and not link.up:
-                self._do(c.SetUp(end, True, wanted.path), self._remember("up", end, "down", "up"))
+                is_new = link.index == 0
+                self._do(c.SetUp(end, True, is_new, wanted.path), self._remember("up", end, "down", "up"))
 
     # --- 6. addresses ------------------------------------------------------------------------------------------------
 
@@ -526,7 +535,8 @@ class _Planner:
         """The route with the devices filled in that the kernel would find; None if there is a problem with it."""
         route = item.value
         if route.src and not any(route.src == str(a.ip.ip) for link in namespace.links.values() for a in _all(link)):
-            self._assume(f"{item.path}.src", f"{route.src!r} is no address of the namespace {namespace.name}")
+            text = f"{route.src!r} is no address of the namespace {namespace.name}"
+            self._assume(f"{item.path}.src", text, namespace.name)
         if not route.nexthops:
             hop = self._resolve_hop(namespace, route, NextHop(route.via, route.dev, onlink=route.onlink), item.path)
             return route._replace(dev=hop.dev) if hop else None
@@ -542,10 +552,11 @@ class _Planner:
             link = namespace.links.get(hop.dev)
             if link is None:
                 text = f"there is no link {hop.dev!r} in the namespace {namespace.name}"
-                self._assume(f"{path}.dev", text + _names(hop.dev, namespace.links))
+                self._assume(f"{path}.dev", text + _names(hop.dev, namespace.links), namespace.name)
                 return hop
             if not link.up:
-                self._assume(f"{path}.dev", f"the link {hop.dev} of the namespace {namespace.name} is down")
+                text = f"the link {hop.dev} of the namespace {namespace.name} is down"
+                self._assume(f"{path}.dev", text, namespace.name)
                 return hop
         if not hop.via or hop.onlink:
             return hop
@@ -563,7 +574,10 @@ class _Planner:
         if hop.dev in devices:
             return hop
         if devices and not hop.dev:
-            current = {o.dev for other in namespace.routes if other.key == route.key for o in other.hops}
+            # Several interfaces in the gateway's prefix: a whole document gives the same result wherever it is applied,
+            # while a single route that works is left as it is.
+            there = [other for other in namespace.routes if other.key == route.key and not self.wanted.whole]
+            current = {other.dev for way in there for other in way.hops}
             chosen = next((dev for dev in devices if dev in current), devices[0])
             return hop._replace(dev=chosen)
         on = f" on {hop.dev}" if hop.dev else ""
@@ -574,6 +588,7 @@ class _Planner:
             f"({', '.join(connected) or 'there is none'}) and no link-scope route covers it; "
             "give the interface an address in the gateway's prefix, add a route to the gateway with only 'dev', "
             "or say 'onlink: true' with 'dev'",
+            namespace.name,
         )
         return hop
 
@@ -654,8 +669,10 @@ class _Planner:
     def _problem(self, path: str, text: str) -> None:
         self.problems.append(Problem(path, text))
 
-    def _assume(self, path: str, text: str) -> None:
-        self.result.assumptions.append(Problem(path, text))
+    def _assume(self, path: str, text: str, namespace: str = "") -> None:
+        """Take something for granted. What is in a namespace that is itself taken for granted goes without saying."""
+        if namespace not in self.assumed:
+            self.result.assumptions.append(Problem(path, text))
 
 
 def _sysctl_rank(key: str) -> int:
@@ -683,8 +700,7 @@ def _devices_towards(namespace: Namespace, via: str, table: int) -> list[str]:
             network = ipaddress.ip_network(route.to)
             if network.version == address.version and address in network:
                 found.append((network.prefixlen, route.dev))
-    # The sort is stable: of equal prefixes the one that came first serves, as in the kernel.
-    return [dev for _length, dev in sorted(found, key=lambda item: -item[0])]
+    return [dev for _length, dev in sorted(found, key=lambda item: (-item[0], item[1]))]
 
 
 def _is_replaceable(there: Route, wanted: Route) -> bool:

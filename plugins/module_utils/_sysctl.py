@@ -24,6 +24,15 @@ def exists(key: str) -> bool:
     return os.path.isfile(_ROOT + key)
 
 
+def beside(key: str) -> list[str]:
+    """The sysctls that stand in the same directory; none if there is no such directory either."""
+    directory = key.rpartition("/")[0]
+    try:
+        return [f"{directory}/{name}" for name in os.listdir(_ROOT + directory) if exists(f"{directory}/{name}")]
+    except OSError:
+        return []
+
+
 def writable(key: str) -> bool:
     """False for a key that this namespace can read but not set, as most of net.core outside the initial one."""
     try:

@@ -166,6 +166,10 @@ changes:
       description: The object after the change, in one line; empty if it is gone.
       type: str
       sample: "route router 1.1.1.0/24 via 10.0.1.3 dev veth-srv metric 100"
+    text:
+      description: The change as one sentence.
+      type: str
+      sample: change link router:veth-srv mtu 1400 -> 1500
 assumptions:
   description:
     - What the prediction takes for granted, because an earlier task of the same check run would have made it.

@@ -117,6 +117,10 @@ changes:
       description: The object after the change, in one line; empty if it is gone.
       type: str
       sample: "link router:veth-srv mtu 1500"
+    text:
+      description: The change as one sentence.
+      type: str
+      sample: change link router:veth-srv mtu 1400 -> 1500
 assumptions:
   description:
     - What the prediction takes for granted, because an earlier task of the same check run would have made it.

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
+from ansible_collections.nslab.netns.tests.unit.topologies import Document, documents
 from hypothesis import HealthCheck, Phase, given, settings
 from throwaway import differences, ip_json, named_namespaces, sysctls, throwaway_host
-from topologies import Document, documents
 
-EXAMPLES = int(os.environ.get("NSLAB_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("NSLAB_EXAMPLES", "50"))
 
 #: The random parts of a link, what follows from them, and the carrier, which the kernel reports a little late.
 _RANDOM = {"ifindex", "link_index", "address", "link_netnsid", "link", "operstate", "qdisc"}

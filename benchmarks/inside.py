@@ -1,0 +1,206 @@
+# Copyright (c) nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# ruff: noqa: T201
+"""inside.py CONTESTANT LAB SIZE RUNS: build a lab, prove it, and print the times of each step as JSON.
+
+run.py starts it in a throw-away host, one for each contestant. It removes the lab after each round.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import labs
+from labs import Document, Lab
+
+LIBRARY = Path(__file__).resolve().parent / "library"
+
+# The kernel takes namespaces apart in the background, which the next step shall not have to wait for.
+SETTLE_SECONDS = 0.2
+CLEANUP_SECONDS = 30
+
+Steps = dict[str, Callable[[], None]]
+Times = dict[str, list[float]]
+
+
+class Failed(Exception):
+    """A contestant did not do what it is measured for."""
+
+
+# The contestants. Each is the steps of one round, in order; the lab is gone after the last.
+
+
+def engine(lab: Lab, _folder: Path) -> Steps:
+    """The engine in this process, from a module's options to the verified result."""
+    sys.path.insert(0, os.environ["ANSIBLE_COLLECTIONS_PATH"])
+    rooms = "ansible_collections.nslab.netns.plugins.module_utils"
+    run = importlib.import_module(f"{rooms}._engine").run
+    read = importlib.import_module(f"{rooms}._options").topology
+
+    def step(state: str, check: bool, changes: bool) -> Callable[[], None]:
+        options = {"topology": copy.deepcopy(lab.document), "state": state, "adopt": False, "lab": None}
+
+        def call() -> None:
+            if bool(run(read(options), check=check).changes) != changes:
+                raise Failed(f"the engine found {'nothing' if changes else 'something'} to change")
+
+        return call
+
+    return {
+        "check": step("present", check=True, changes=True),
+        "create": step("present", check=False, changes=True),
+        "second run": step("present", check=False, changes=False),
+        "remove": step("absent", check=False, changes=True),
+    }
+
+
+def ip_batch(lab: Lab, folder: Path) -> Steps:
+    document = lab.document
+    create = labs.ip_batch(labs.calls(document), labs.sysctls(document, write=True))
+    read = labs.ip_batch(labs.dumps(document), labs.sysctls(document, write=False), "-json")
+    return {
+        "create": _script(folder / "create", create),
+        "second run": _script(folder / "read", read),
+        "remove": _script(folder / "remove", labs.ip_batch(labs.removals(document))),
+    }
+
+
+def shell(lab: Lab, folder: Path) -> Steps:
+    create = labs.ip_commands(labs.calls(lab.document), labs.sysctls(lab.document, write=True))
+    remove = labs.ip_commands(labs.removals(lab.document))
+    return {
+        "create": _script(folder / "create", "\n".join(["set -e", *create, ""])),
+        "remove": _script(folder / "remove", "\n".join(["set -e", *remove, ""])),
+    }
+
+
+def ifstate(lab: Lab, folder: Path) -> Steps:
+    (folder / "lab.yml").write_text(labs.ifstate(lab.document), encoding="utf-8")
+    (folder / "nothing.yml").write_text(labs.IFSTATE_NOTHING, encoding="utf-8")
+    apply = _program("ifstatecli", "--config", str(folder / "lab.yml"), "apply")
+    remove = _program("ifstatecli", "--config", str(folder / "nothing.yml"), "apply")
+    return {"create": apply, "second run": apply, "remove": remove}
+
+
+def playbooks(lab: Lab, folder: Path) -> Steps:
+    """Whole runs of ansible-playbook, one after the other in each round, so that they can be compared by round."""
+    topology = {"name": "Build the lab", "nslab.netns.topology": {"topology": lab.document}}
+    role = {"name": "Build the lab", "ansible.builtin.import_role": {"name": "nslab.netns.routed"}}
+    commands = labs.ip_commands(labs.calls(lab.document), labs.sysctls(lab.document, write=True))
+    tasks = [{"name": command, "ansible.builtin.command": command} for command in commands]
+
+    def play(tasks: list[Document], recap: str = "") -> Callable[[], None]:
+        book = folder / f"{len(list(folder.iterdir()))}.yml"
+        book.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]), encoding="utf-8")
+
+        def call() -> None:
+            # The implicit localhost, which is the same Python and need not be searched for one.
+            said = _run("ansible-playbook", "--inventory", os.devnull, str(book))
+            if recap not in said:
+                raise Failed(f"the play did not end with {recap}\n{said}")
+
+        return call
+
+    remove = _script(folder / "remove", labs.ip_batch(labs.removals(lab.document)))
+    return {
+        "empty play": play([]),
+        "a module that imports pyroute2": play([{"name": "Import it", "pyroute2_only": {}}], "changed=0 "),
+        "topology module, create": play([topology], "changed=1 "),
+        "topology module, second run": play([topology], "changed=0 "),
+        "remove 1": remove,
+        "routed role, create": play([role]),
+        "remove 2": remove,
+        f"{len(tasks)} command tasks, create": play(tasks, f"changed={len(tasks)} "),
+        "remove": remove,
+    }
+
+
+CONTESTANTS = {step.__name__: step for step in (engine, ip_batch, shell, ifstate, playbooks)}
+
+
+# How they are measured
+
+
+def measure(steps: Steps, lab: Lab, runs: int) -> Times:
+    """One round that is not timed, which warms everything up and proves each new lab; then the timed ones."""
+    times: Times = {name: [] for name in steps}
+    for run in range(-1, runs):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            seconds = time.perf_counter() - start
+            if run >= 0:
+                times[name].append(seconds)
+            elif "create" in name:
+                _prove(lab)
+            if name.startswith("remove"):
+                _settle()
+    return times
+
+
+def _prove(lab: Lab) -> None:
+    namespace, address = lab.proof
+    try:
+        _run("ip", "netns", "exec", namespace, "ping", "-n", "-c", "1", "-W", "2", address)
+    except Failed as error:
+        raise Failed(f"the lab was not built: {namespace} does not reach {address}\n{error}") from error
+
+
+def _settle() -> None:
+    """Wait until the host is empty."""
+    if any(Path("/run/netns").iterdir()):
+        raise Failed(f"not everything was removed: {sorted(os.listdir('/run/netns'))}")
+    deadline = time.monotonic() + CLEANUP_SECONDS
+    while os.listdir("/sys/class/net") != ["lo"]:
+        if time.monotonic() > deadline:
+            raise Failed(f"not everything was removed: {sorted(os.listdir('/sys/class/net'))}")
+        time.sleep(0.02)
+    time.sleep(SETTLE_SECONDS)
+
+
+def _script(path: Path, text: str) -> Callable[[], None]:
+    path.write_text(text, encoding="utf-8")
+    return _program("sh", str(path))
+
+
+def _program(*command: str) -> Callable[[], None]:
+    def call() -> None:
+        _run(*command)
+
+    return call
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise Failed(f"{' '.join(command)}\nfailed with exit status {done.returncode}:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def main(contestant: str, lab_name: str, size: str, runs: str) -> None:
+    lab = labs.routed() if lab_name == "routed" else labs.fan(int(size))
+    # Nobody's own settings.
+    for name in [name for name in os.environ if name.startswith("ANSIBLE_") and name != "ANSIBLE_COLLECTIONS_PATH"]:
+        del os.environ[name]
+    os.environ["ANSIBLE_LIBRARY"] = str(LIBRARY)
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        print(json.dumps(measure(CONTESTANTS[contestant](lab, Path(folder)), lab, int(runs))))
+        os.chdir("/")
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except Failed as error:
+        sys.exit(f"{sys.argv[1]}: {error}")

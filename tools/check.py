@@ -1,0 +1,323 @@
+# Copyright (c) nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""make test: run the stages in order, stop after the first that fails, and end with the line `N passed, N failed`.
+
+A stage is a function below; its docstring is what `make test stage=help` shows. A pytest run counts its tests, anything
+else counts as one check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+from ansibletest import AnsibleTest
+from environment import (
+    CACHE,
+    OLDEST_CONTROLLER,
+    ROOT,
+    Unavailable,
+    Version,
+    collection_tree,
+    dotted,
+    need_commands,
+    newest_controller,
+    pythons,
+    say,
+    venv,
+)
+
+THROWAWAY_HOST = str(ROOT / "tools/throwaway-host.sh")
+
+# The oracles of the tests, and what brings up a throw-away host.
+KERNEL_TOOLS = {
+    "bridge": "iproute2",
+    "ip": "iproute2",
+    "iptables": "iptables",
+    "nft": "nftables",
+    "ping": "iputils-ping",
+    "sysctl": "procps",
+    "unshare": "util-linux",
+}
+
+# A stage that takes longer hangs.
+DEADLINE_SECONDS = 30 * 60
+
+
+def lint(run: Run) -> None:
+    """Style, types, roles and playbooks, changelog fragments, documentation."""
+    commands = venv("lint", newest_controller(), ["lint"])
+    environment = {
+        "ANSIBLE_COLLECTIONS_PATH": str(collection_tree()),
+        "ANSIBLE_HOME": str(CACHE / "ansible"),
+        # ansible-lint and antsibull-docs call their companions by name.
+        "PATH": os.pathsep.join([str(commands), os.environ["PATH"]]),
+    }
+    for command in (
+        ["ruff", "check"],
+        ["ruff", "format", "--check"],
+        ["mypy"],
+        ["ansible-lint", "--offline", "--profile", "production"],
+        ["antsibull-changelog", "lint"],
+        ["antsibull-docs", "lint-collection-docs", "--plugin-docs", "."],
+    ):
+        run.check(shlex.join(command), [str(commands / command[0]), *command[1:]], environment)
+
+
+def planner(run: Run) -> None:
+    """What needs no kernel: reading documents, and planning."""
+    version = oldest_controller()
+    run.pytest(f"Python {dotted(version)}", venv(f"test-{dotted(version)}", version, ["test"]), ["tests/unit"])
+
+
+def engine(run: Run) -> None:
+    """The engine against the kernel, with the newest pyroute2."""
+    need_commands(KERNEL_TOOLS)
+    version = oldest_controller()
+    commands = venv(f"test-{dotted(version)}", version, ["test"])
+    run.pytest(f"Python {dotted(version)}, newest pyroute2", commands, ["tests/kernel"], on=THROWAWAY_HOST)
+
+
+def oldest(run: Run) -> None:
+    """The kernel tests again as an old target sees them: the oldest pyroute2, and the oldest Python."""
+    need_commands(KERNEL_TOOLS)
+    versions = [oldest_controller()]
+    if (3, 9) in pythons():
+        versions.append((3, 9))
+    else:
+        run.leave_out("the oldest Python of a target", "there is no Python 3.9 on this machine")
+    for version in versions:
+        commands = venv(f"oldest-{dotted(version)}", version, ["test"], instead="oldest")
+        run.pytest(f"Python {dotted(version)}, oldest pyroute2", commands, ["tests/kernel"], on=THROWAWAY_HOST)
+
+
+def e2e(run: Run) -> None:
+    """Whole playbooks through ansible-playbook, with the oldest and the newest ansible-core."""
+    need_commands(KERNEL_TOOLS)
+    for version in controllers(run):
+        commands = venv(f"test-{dotted(version)}", version, ["test"])
+        environment = {"NSLAB_ANSIBLE_PLAYBOOK": str(commands / "ansible-playbook")}
+        title = f"{ansible_core(commands)}, Python {dotted(version)}"
+        run.pytest(title, commands, ["tests/e2e"], environment, on=THROWAWAY_HOST)
+
+
+def sanity(run: Run) -> None:
+    """ansible-test sanity, with the newest ansible-core."""
+    need_commands({"shellcheck": "shellcheck"})
+    test = AnsibleTest(newest_controller())
+    test.stage()
+    run.check(f"ansible-test sanity, {ansible_core(test.commands)}", *test.command("sanity"), cwd=test.tree)
+
+
+def units(run: Run) -> None:
+    """ansible-test units, on the newest controller's Python and the oldest target's."""
+    test = AnsibleTest(newest_controller())
+    test.stage()
+    for version in [test.version, *({(3, 9)} & set(pythons()))]:
+        title = f"ansible-test units, {ansible_core(test.commands)}, Python {dotted(version)}"
+        results = f"python{dotted(version)}-*-units.xml"
+        run.check(title, *test.command("units", python=version), cwd=test.tree, junit=(test.junit, results))
+
+
+def integration(run: Run) -> None:
+    """ansible-test integration on a throw-away host, once with the oldest of everything and once with the newest."""
+    need_commands(KERNEL_TOOLS)
+    for version in controllers(run):
+        test = AnsibleTest(version)
+        old = version == OLDEST_CONTROLLER
+        test.stage(instead="oldest" if old else None)
+        title = f"ansible-test integration, {ansible_core(test.commands)}, {'oldest' if old else 'newest'} pyroute2"
+        # A throw-away host has no network, so what ansible-test installs has to be there before.
+        if not run.check(f"{title}: preparation", *test.prepare_integration(), cwd=test.tree, counts=False):
+            return
+        command, environment = test.integration()
+        run.check(title, [THROWAWAY_HOST, *command], environment, cwd=test.tree)
+
+
+STAGES: dict[str, Callable[[Run], None]] = {
+    stage.__name__: stage for stage in (lint, planner, engine, oldest, e2e, sanity, units, integration)
+}
+
+#: The stages that work on throw-away hosts.
+ON_THROWAWAY_HOSTS = {engine, oldest, e2e, integration}
+
+# A throw-away host is made in a few milliseconds.
+STUCK_SECONDS = 60
+
+
+def stuck_kernel() -> str:
+    """Why no throw-away host can be had from this kernel; empty if that is not so.
+
+    A kernel that has died with its mount lock held answers no mount any more, and lets nobody kill who waits for one.
+    """
+    process = subprocess.Popen([THROWAWAY_HOST, "true"], stdin=subprocess.DEVNULL)
+    try:
+        process.wait(STUCK_SECONDS)
+    except subprocess.TimeoutExpired:
+        return (
+            f"THE KERNEL OF THIS MACHINE IS STUCK: 'unshare --net --mount' has not returned for {STUCK_SECONDS} s. "
+            "Nothing of this stage was tested; restart the machine (dmesg tells why) and run it again"
+        )
+    return ""
+
+
+def oldest_controller() -> Version:
+    """The Python with the oldest ansible-core that this machine can run."""
+    return min((version for version in pythons() if version >= OLDEST_CONTROLLER), default=newest_controller())
+
+
+def controllers(run: Run) -> list[Version]:
+    """The Pythons that stand for the oldest and for the newest supported ansible-core."""
+    both = [oldest_controller(), newest_controller()]
+    if both[0] == both[1]:
+        run.leave_out(
+            "a second ansible-core", f"Python {dotted(both[0])} is the only one on this machine that can run one"
+        )
+        return both[:1]
+    return both
+
+
+def ansible_core(commands: Path) -> str:
+    answer = subprocess.run([str(commands / "ansible"), "--version"], capture_output=True, text=True, check=True)
+    match = re.search(r"core ([\d.]+)", answer.stdout)
+    return f"ansible-core {match.group(1)}" if match else "ansible-core"
+
+
+class Run:
+    """Runs the commands of the stages and keeps count."""
+
+    def __init__(self, pytest_arguments: list[str]) -> None:
+        self._pytest_arguments = pytest_arguments
+        self.passed = self.failed = self.skipped = 0
+
+    def pytest(
+        self,
+        title: str,
+        commands: Path,
+        paths: list[str],
+        environment: dict[str, str] | None = None,
+        on: str | None = None,
+    ) -> bool:
+        """Run test folders, `on` a throw-away host: what a test forgets to isolate cannot reach the machine either."""
+        results = CACHE / "junit" / f"{re.sub('[^a-z0-9.]+', '-', title.lower())}.xml"
+        # Most tests wait for the kernel, not for a processor.
+        workers = 2 * (os.cpu_count() or 1)
+        pytest = [str(commands / "python"), "-m", "pytest", f"--numprocesses={workers}", f"--junit-xml={results}"]
+        return self.check(
+            f"pytest {' '.join(paths)}, {title}",
+            [*([on] if on else []), *pytest, *paths, *self._pytest_arguments],
+            {"ANSIBLE_COLLECTIONS_PATH": str(collection_tree()), **(environment or {})},
+            junit=(results.parent, results.name),
+        )
+
+    def check(
+        self,
+        title: str,
+        command: list[str],
+        environment: dict[str, str] | None = None,
+        cwd: Path = ROOT,
+        junit: tuple[Path, str] | None = None,
+        counts: bool = True,
+    ) -> bool:
+        """Run a command with more variables in its environment; count its JUnit results, or else the command itself."""
+        say(f"\n--- {title}")
+        for file in junit[0].glob(junit[1]) if junit else ():
+            file.unlink()
+        started = time.monotonic()
+        try:
+            code = subprocess.run(
+                command, cwd=cwd, env={**os.environ, **(environment or {})}, timeout=DEADLINE_SECONDS, check=False
+            ).returncode
+        except subprocess.TimeoutExpired:
+            say(f"Stopped: this took longer than {DEADLINE_SECONDS // 60} minutes.")
+            code = -1
+        counted = self._count(*junit) if junit else 0
+        if counts and not junit and code == 0:
+            self.passed += 1
+        # A command that fails without a failed test (a collection error, no tests at all, a crash) is a failure too.
+        if code and not counted:
+            self.failed += 1
+        outcome = f"FAILED with exit status {code}" if code else "ok"
+        say(f"--- {outcome}, {elapsed(started)}")
+        return code == 0
+
+    def leave_out(self, what: str, why: str) -> None:
+        say(f"\n--- left out: {what}: {why}")
+
+    def _count(self, folder: Path, pattern: str) -> int:
+        """Add up JUnit files; return how many failures they hold."""
+        failures = 0
+        for file in folder.glob(pattern):
+            for suite in ElementTree.parse(file).iter("testsuite"):
+                total, failed, errors, skipped = (
+                    int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")
+                )
+                failures += failed + errors
+                self.skipped += skipped
+                self.passed += total - failed - errors - skipped
+        self.failed += failures
+        return failures
+
+
+def elapsed(since: float) -> str:
+    minutes, seconds = divmod(round(time.monotonic() - since), 60)
+    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("stages", nargs="*", metavar="stage", help=f"{', '.join(STAGES)}; without one, all of them")
+    parser.add_argument(
+        "--pytest", default="", metavar="ARGUMENTS", help="more arguments for the stages that run pytest"
+    )
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.stages if name not in STAGES]:
+        say(f"There is no stage {', '.join(unknown)}. The stages:")
+        for name, stage in STAGES.items():
+            say(f"  {name:12} {(stage.__doc__ or '').splitlines()[0]}")
+        return 2
+
+    run = Run(shlex.split(arguments.pytest))
+    names = arguments.stages or list(STAGES)
+    summary = []
+    started = time.monotonic()
+    for position, name in enumerate(names):
+        before, since = (run.passed, run.failed, run.skipped), time.monotonic()
+        width = shutil.get_terminal_size().columns
+        say(f"\n{f'=== {name}: {STAGES[name].__doc__} '.ljust(min(width, 120), '=')}")
+        stage = STAGES[name]
+        try:
+            stuck = stuck_kernel() if stage in ON_THROWAWAY_HOSTS else ""
+            if stuck:
+                run.leave_out(name, stuck)
+                summary.append(f"{name:12} LEFT OUT: the kernel of this machine is stuck")
+                continue
+            stage(run)
+        except Unavailable as error:
+            say(str(error))
+            run.failed += 1
+        passed, failed, skipped = (now - then for now, then in zip((run.passed, run.failed, run.skipped), before))
+        summary.append(f"{name:12} {passed:5} passed {failed:3} failed {skipped:3} skipped   {elapsed(since)}")
+        if failed:
+            summary += [f"{later:12} not run" for later in names[position + 1 :]]
+            break
+    say("\n=== summary\n" + "\n".join(summary) + f"\nin {elapsed(started)}\n")
+    say(f"{run.passed} passed, {run.failed} failed")
+    return 1 if run.failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,195 @@
+# Copyright (c) nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a run needs: Debian packages, Python interpreters, virtual environments, the collection tree.
+
+Everything is made once, in the ignored folder .cache of the checkout, and made again only when what it was made from
+has changed. What is there already is not mentioned. Standard library only: this runs before anything is installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".cache"
+COLLECTIONS = CACHE / "collections"
+REQUIREMENTS = ROOT / "requirements"
+
+Version = tuple[int, int]
+
+# ansible-core 2.19, the oldest that the collection supports, needs this on the controller.
+OLDEST_CONTROLLER = (3, 11)
+
+
+class Unavailable(Exception):
+    """Something is missing that a run cannot do without; the text says what, and what to do."""
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def as_root(command: list[str]) -> list[str]:
+    """The command as root may run it: itself, or through sudo."""
+    if os.geteuid() == 0:
+        return command
+    sudo = find_command("sudo")
+    if sudo is None:
+        raise Unavailable(f"This needs root: run it as root, or install sudo (wanted: {' '.join(command)}).")
+    return [sudo, *command]
+
+
+def find_command(name: str) -> str | None:
+    """Where a command is. Debian keeps ip and nft in /usr/sbin, which is not on everybody's PATH."""
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]))
+
+
+# Debian packages
+
+
+def need_commands(packages: Mapping[str, str]) -> None:
+    """Install the Debian package of each command that is missing: {command: package}."""
+    missing = sorted({package for command, package in packages.items() if find_command(command) is None})
+    if missing:
+        _apt_install(missing)
+
+
+def _apt_install(packages: list[str]) -> None:
+    names = " ".join(packages)
+    if find_command("apt-get") is None:
+        raise Unavailable(f"Please install the equivalent of these Debian packages, then try again: {names}")
+    say(f"Installing Debian packages that are missing: {names}")
+    apt_get = as_root(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300"])
+    log = _log("apt-get")
+    # A new machine has no package lists, an old one has lists that name versions which are gone.
+    _logged([*apt_get, "update"], log)
+    _logged([*apt_get, "install", "--yes", "--no-install-recommends", *packages], log)
+
+
+# Python interpreters
+
+
+def pythons() -> dict[Version, str]:
+    """Every Python of this machine that really runs; where a version is there twice, the one on the PATH.
+
+    Running each is the only way to know: pyenv's python3.13 on the PATH fails unless 3.13 is its active version.
+    """
+    names = ["python3", *(f"python3.{minor}" for minor in range(9, 20)), "/usr/bin/python3"]
+    candidates = [sys.executable, *filter(None, map(shutil.which, names))]
+    candidates += sorted(str(path) for path in Path.home().glob(".pyenv/versions/3.*/bin/python3"))
+    found: dict[Version, str] = {}
+    for candidate in dict.fromkeys(candidates):
+        script = "import sys; print(*sys.version_info[:2], sys.executable)"
+        answer = subprocess.run([candidate, "-c", script], capture_output=True, text=True, check=False)
+        if answer.returncode == 0:
+            major, minor, executable = answer.stdout.strip().split(" ", 2)
+            found.setdefault((int(major), int(minor)), executable)
+    return found
+
+
+def newest_controller() -> Version:
+    """The newest Python here that can take an ansible-core of ours."""
+    version = max(pythons())
+    if version < OLDEST_CONTROLLER:
+        raise Unavailable(
+            f"Python 3.11 or newer is needed for ansible-core; the newest on this machine is {dotted(version)}."
+        )
+    return version
+
+
+def dotted(version: Version) -> str:
+    return ".".join(map(str, version))
+
+
+# Virtual environments
+
+
+def venv(purpose: str, version: Version, requirements: Iterable[str], instead: str | None = None) -> Path:
+    """The virtual environment for a purpose, as the folder of its commands.
+
+    The files are names of requirements/, held by constraints.txt. `instead` is one more file whose pins replace the
+    constrained ones.
+    """
+    python = pythons()[version]
+    home = CACHE / f"venv-{purpose}"
+    files = [REQUIREMENTS / f"{name}.txt" for name in requirements]
+    constraints = REQUIREMENTS / "constraints.txt"
+    overriding = [REQUIREMENTS / f"{instead}.txt"] if instead else []
+    recipe = hashlib.sha256("\0".join([python, str(home)]).encode())
+    for file in [constraints, *files, *overriding]:
+        recipe.update(file.read_bytes())
+    stamp = home / "made-from"
+    if stamp.exists() and stamp.read_text() == recipe.hexdigest():
+        return home / "bin"
+
+    say(f"Making .cache/{home.name} with Python {dotted(version)}")
+    log = _log(home.name)
+    _require_ensurepip(python, version)
+    _logged([python, "-m", "venv", "--clear", str(home)], log)
+    install = [str(home / "bin/python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    wanted = [argument for file in files for argument in ("--requirement", str(file))]
+    _logged([*install, "--constraint", str(constraints), *wanted], log)
+    for file in overriding:
+        _logged([*install, "--no-deps", "--requirement", str(file)], log)
+    stamp.write_text(recipe.hexdigest())
+    return home / "bin"
+
+
+def _require_ensurepip(python: str, version: Version) -> None:
+    """Debian splits ensurepip off into a package of its own; `-m venv` fails half-way without it."""
+    if subprocess.run([python, "-c", "import ensurepip"], capture_output=True, check=False).returncode == 0:
+        return
+    if not python.startswith("/usr/bin/"):
+        raise Unavailable(
+            f"{python} has no ensurepip module, so it cannot make a virtual environment: please reinstall it."
+        )
+    _apt_install([f"python{dotted(version)}-venv"])
+
+
+# The collection tree
+
+
+def collection_tree() -> Path:
+    """A collections path in which the checkout stands as nslab.netns: for ansible-playbook and for Python imports."""
+    link = COLLECTIONS / "ansible_collections/nslab/netns"
+    # Relative, so that the tree survives a checkout that is moved.
+    target = os.path.relpath(ROOT, link.parent)
+    if not link.is_symlink() or os.readlink(link) != target:
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+    return COLLECTIONS
+
+
+def path_without_rust(path: str) -> str:
+    """A PATH for pip, which asks rustc for its version at each start and waits for the answer; nobody needs it."""
+    return os.pathsep.join(folder for folder in path.split(os.pathsep) if not (Path(folder) / "rustc").exists())
+
+
+# Running things whose output matters only when they fail
+
+
+def _log(name: str) -> Path:
+    log = CACHE / "log" / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_bytes(b"")
+    return log
+
+
+def _logged(command: list[str], log: Path) -> None:
+    environment = {**os.environ, "PATH": path_without_rust(os.environ.get("PATH", os.defpath))}
+    with log.open("ab") as output:
+        done = subprocess.run(
+            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment, check=False
+        )
+    code = done.returncode
+    if code:
+        tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        raise Unavailable(f"{tail}\nThis failed with exit status {code}: {' '.join(command)}")
