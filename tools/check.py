@@ -10,6 +10,7 @@ else counts as one check.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import re
 import shlex
@@ -155,6 +156,7 @@ ON_THROWAWAY_HOSTS = {engine, oldest, e2e, integration}
 STUCK_SECONDS = 60
 
 
+@functools.cache
 def stuck_kernel() -> str:
     """Why no throw-away host can be had from this kernel; empty if that is not so.
 
@@ -282,10 +284,10 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.stages if name not in STAGES]:
-        say(f"There is no stage {', '.join(unknown)}. The stages:")
+        say("The stages:" if unknown == ["help"] else f"There is no stage {', '.join(unknown)}. The stages:")
         for name, stage in STAGES.items():
             say(f"  {name:12} {(stage.__doc__ or '').splitlines()[0]}")
-        return 2
+        return 0 if unknown == ["help"] else 2
 
     run = Run(shlex.split(arguments.pytest))
     names = arguments.stages or list(STAGES)

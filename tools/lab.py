@@ -38,6 +38,8 @@ def main() -> int:
         # The lab is on this machine; that there is no inventory is not worth a warning.
         "ANSIBLE_LOCALHOST_WARNING": "false",
         "ANSIBLE_INVENTORY_UNPARSED_WARNING": "false",
+        # Ansible refuses to run in a locale that is not UTF-8.
+        "LC_ALL": "C.UTF-8",
         "ANSIBLE_NOCOWS": "true",
         "ANSIBLE_PIPELINING": "true",
     }

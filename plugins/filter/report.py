@@ -12,7 +12,7 @@ author:
   - nslab contributors (@nslab)
 description:
   - Draws the namespaces of a topology document and how they are wired, lists what probes have found, and says what was changed.
-positional: _input, changes, probes
+positional: _input, changes, probes, predicted
 options:
   _input:
     description:
@@ -30,6 +30,11 @@ options:
     type: list
     elements: dict
     default: []
+  predicted:
+    description:
+      - Whether the changes were only predicted, as in check mode.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -67,7 +72,10 @@ from ansible.errors import AnsibleFilterError
 
 
 def report(
-    topology: Any, changes: Sequence[Mapping[str, Any]] | None = None, probes: Sequence[Mapping[str, Any]] = ()
+    topology: Any,
+    changes: Sequence[Mapping[str, Any]] | None = None,
+    probes: Sequence[Mapping[str, Any]] = (),
+    predicted: bool = False,
 ) -> str:
     """A topology document as text, with probe results and the number of changes."""
     if not isinstance(topology, Mapping) or "namespaces" not in topology:
@@ -83,8 +91,9 @@ def report(
     if probes:
         blocks.append(_probes(probes))
     if changes is not None:
-        count = f"{len(changes)} changes were made." if len(changes) != 1 else "1 change was made."
-        blocks.append(count if changes else "Nothing had to be changed.")
+        count = "1 change" if len(changes) == 1 else f"{len(changes)} changes"
+        made = "would be made" if predicted else "was made" if len(changes) == 1 else "were made"
+        blocks.append(f"{count} {made}." if changes else "Nothing had to be changed.")
     return "\n\n".join(blocks)
 
 

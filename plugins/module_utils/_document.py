@@ -39,7 +39,6 @@ from ._model import (
     WantedSysctl,
     Wire,
 )
-from ._namespaces import name_problem
 from ._sysctl_keys import key_of, normal
 
 if TYPE_CHECKING:
@@ -59,6 +58,7 @@ _TABLES = {"main": MAIN_TABLE, "default": 253}
 _PROTOCOLS = ("icmp", "tcp")
 _EXPECTATIONS = ("reachable", "unreachable", "refused")
 
+_NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
 _MAX_U32 = 2**32 - 1
 #: The bounds that the kernel's veth and loopback set (ETH_MIN_MTU, ETH_MAX_MTU); lo takes no more either.
@@ -146,7 +146,7 @@ class Reader:
 
     def name_of_namespace(self, value: Any, path: str) -> str:
         name = self.string(value, path)
-        problem = name_problem(name) if isinstance(value, str) else ""
+        problem = _name_problem(name) if isinstance(value, str) else ""
         if problem:
             self.problem(path, problem)
         return name
@@ -225,7 +225,7 @@ def read_lab_name(reader: Reader, value: Any, path: str) -> str:
     if value is None:
         return ""
     name = reader.string(value, path)
-    if isinstance(value, str) and (name_problem(name) or len(name) > 64):
+    if isinstance(value, str) and (_name_problem(name) or len(name) > 64):
         reader.problem(
             path,
             f"{name!r} is no name for a lab: 1 to 64 letters, digits, '_', '.' and '-', the first no '.' or '-'",
@@ -712,3 +712,12 @@ def _is_prefix(text: str) -> bool:
     except ValueError:
         return False
     return "/" in text
+
+
+def _name_problem(name: str) -> str:
+    """What is wrong with a namespace's name; empty if nothing is."""
+    if not _NAMESPACE.match(name):
+        return f"{name!r} is no name for a namespace: letters, digits, '_', '.' and '-', the first no '.' or '-'"
+    if len(name.encode()) > 255:
+        return f"the name is {len(name)} characters long; a file name has at most 255"
+    return ""

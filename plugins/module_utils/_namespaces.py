@@ -16,7 +16,6 @@ import ctypes
 import errno
 import fcntl
 import os
-import re
 import stat
 from collections.abc import Iterator
 from typing import Callable, NamedTuple
@@ -31,8 +30,6 @@ _THIS_NAMESPACE = "/proc/thread-self/ns/net"
 _CLONE_NEWNET = 0x40000000
 _MS_BIND, _MS_REC, _MS_SHARED = 4096, 16384, 1 << 20
 _MNT_DETACH = 2
-
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\Z")
 
 
 class NamespaceError(NslabError):
@@ -85,15 +82,6 @@ class _Libc:
 
 
 _libc = _Libc()
-
-
-def name_problem(name: str) -> str:
-    """What is wrong with a namespace's name; empty if nothing is."""
-    if not _NAME.match(name):
-        return f"{name!r} is no name for a namespace: letters, digits, '_', '.' and '-', the first no '.' or '-'"
-    if len(name.encode()) > 255:
-        return f"the name is {len(name)} characters long; a file name has at most 255"
-    return ""
 
 
 def open_host() -> Handle:

@@ -29,6 +29,7 @@ from . import _changes as c
 from ._errors import Problem, Refused
 from ._kernel import copy, mark_of, needs_gateway, new_namespace, play
 from ._model import (
+    MAIN_TABLE,
     STATIC_ROUTE_PROTOCOLS,
     Address,
     Endpoint,
@@ -134,6 +135,7 @@ class _Planner:
         namespaces = [name for name in self.wanted.absent_namespaces if self._may_go(name)]
         links = [end for veth in self.wanted.absent_veths for end in self._absent_end(*veth)]
         if self.wanted.prune and lab:
+            moving = {move.end for move in map(self._misplaced, self.wanted.wires) if move}
             namespaces += [
                 name
                 for name, namespace in self.state.namespaces.items()
@@ -142,7 +144,7 @@ class _Planner:
             links += [
                 end
                 for end, link in self.state.links()
-                if link.lab == lab and end.namespace not in namespaces and not self._is_wanted(end)
+                if link.lab == lab and end.namespace not in namespaces and not self._is_wanted(end, moving)
             ]
         links += [end for wire in self.wanted.wires for end in self._in_the_way(wire)]
         self._refuse()
@@ -199,8 +201,8 @@ class _Planner:
             return
         self._problem("name", f"{end} is {fact}; it is not removed")
 
-    def _is_wanted(self, end: Endpoint) -> bool:
-        if end in self.wires or end.interface == "lo":
+    def _is_wanted(self, end: Endpoint, moving: set[Endpoint]) -> bool:
+        if end in self.wires or end in moving or end.interface == "lo":
             return True
         namespace = self.wanted.namespaces.get(end.namespace)
         return namespace is not None and end.interface in namespace.links
@@ -537,6 +539,14 @@ class _Planner:
         if route.src and not any(route.src == str(a.ip.ip) for link in namespace.links.values() for a in _all(link)):
             text = f"{route.src!r} is no address of the namespace {namespace.name}"
             self._assume(f"{item.path}.src", text, namespace.name)
+        connected = self._connected(namespace, route)
+        if connected:
+            self._problem(
+                f"{item.path}.to",
+                f"the kernel makes a route to {route.to} itself, from the address {connected}; leave it out, "
+                "or give this one a metric of its own",
+            )
+            return None
         if not route.nexthops:
             hop = self._resolve_hop(namespace, route, NextHop(route.via, route.dev, onlink=route.onlink), item.path)
             return route._replace(dev=hop.dev) if hop else None
@@ -546,6 +556,17 @@ class _Planner:
         ]
         found = [hop for hop in hops if hop]
         return route._replace(nexthops=tuple(sorted(found))) if len(found) == len(hops) else None
+
+    def _connected(self, namespace: Namespace, route: Route) -> str:
+        """The address whose connected route has the same key as this one. IPv6 gives those a metric of 256."""
+        if route.family == 6 or route.table != MAIN_TABLE or route.metric:
+            return ""
+        for link in namespace.links.values():
+            for address in link.addresses if link.up else ():
+                network = address.ip.network
+                if str(network) == route.to and network.prefixlen < 32 and not address.noprefixroute:
+                    return f"{address.address} of {link.name}"
+        return ""
 
     def _resolve_hop(self, namespace: Namespace, route: Route, hop: NextHop, path: str) -> NextHop | None:
         if hop.dev:
