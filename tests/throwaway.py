@@ -18,7 +18,7 @@ import re
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,15 @@ MS_REC_PRIVATE = 0x4000 | 0x40000
 _LOCK_FILE = "/run/nslab/lock"
 _SYSCTL_PATTERN = r"^net\.(core|ipv4|ipv6)\."
 _LINK_KEYS = (
-    "ifindex", "ifname", "flags", "mtu", "address", "broadcast", "ifalias", "altnames", "master", "operstate",
-    "group", "txqlen", "promiscuity", "qdisc", "inet6_addr_gen_mode",
+    "ifindex", "ifname", "flags", "mtu", "address", "broadcast", "ifalias", "altnames", "master",
+    "group", "txqlen", "promiscuity", "inet6_addr_gen_mode",
 )  # fmt: skip
 _ADDRESS_KEYS = ("family", "local", "peer", "prefixlen", "broadcast", "anycast", "scope", "label", "metric", "protocol")
 _ADDRESS_FLAGS = ("secondary", "dynamic", "noprefixroute", "nodad", "deprecated", "home", "mngtmpaddr", "temporary")
+
+# What comes with the carrier.
+_WITH_CARRIER = ("fe80:", "ff00:")
+_CARRIER_FLAGS = {"LOWER_UP", "NO-CARRIER", "M-DOWN"}
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -142,8 +146,9 @@ def ping(namespace: str | None, to: str, wait_seconds: float = 2) -> tuple[bool,
 def snapshot() -> dict[str, Any]:
     """All there is on the host and in its named namespaces, for a comparison of before and after.
 
-    What changes by itself is left out: lifetimes, neighbours, the state of duplicate address detection. That is waited
-    for, since the kernel adds the local route of an address at its end.
+    What changes by itself is left out: lifetimes, neighbours, the carrier, of which the kernel takes note up to a
+    second late, and the link-local addresses and routes that come with it. The end of duplicate address detection is
+    waited for, since the kernel adds the local route of an address then.
     """
     found: dict[str, Any] = {"host": _stack(None)}
     for name in named_namespaces():
@@ -176,7 +181,11 @@ def _stack(namespace: str | None) -> dict[str, Any]:
     return {
         "links": {link["ifname"]: _link(link) for link in links},
         "IPv4 routes": _sorted(ip_json(namespace, "-4", "-details", "route", "show", "table", "all")),
-        "IPv6 routes": _sorted(ip_json(namespace, "-6", "-details", "route", "show", "table", "all")),
+        "IPv6 routes": _sorted(
+            route
+            for route in ip_json(namespace, "-6", "-details", "route", "show", "table", "all")
+            if not route["dst"].startswith(_WITH_CARRIER)
+        ),
         "IPv4 rules": _sorted(ip_json(namespace, "-4", "rule", "show")),
         "IPv6 rules": _sorted(ip_json(namespace, "-6", "rule", "show")),
         "sysctls": sysctls(namespace),
@@ -202,7 +211,9 @@ def _link(link: dict[str, Any]) -> dict[str, Any]:
     kept["kind"] = link.get("linkinfo", {}).get("info_kind")
     # Where the peer is another namespace its index is known, but no name.
     kept["peer"] = link.get("link", link.get("link_index"))
-    kept["addresses"] = sorted((_address(address) for address in link["addr_info"]), key=json.dumps)
+    kept["flags"] = sorted(set(link["flags"]) - _CARRIER_FLAGS)
+    addresses = (address for address in link["addr_info"] if not address["local"].startswith(_WITH_CARRIER))
+    kept["addresses"] = sorted((_address(address) for address in addresses), key=json.dumps)
     return kept
 
 
@@ -210,8 +221,11 @@ def _address(address: dict[str, Any]) -> dict[str, Any]:
     return {key: address[key] for key in (*_ADDRESS_KEYS, *_ADDRESS_FLAGS) if key in address}
 
 
-def _sorted(dump: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _sorted(dump: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     entries = [{key: value for key, value in entry.items() if key != "expires"} for entry in dump]
+    for entry in entries:
+        for way in (entry, *entry.get("nexthops", ())):
+            way["flags"] = sorted(set(way.get("flags", ())) - {"linkdown"})
     return sorted(entries, key=lambda entry: json.dumps(entry, sort_keys=True))
 
 

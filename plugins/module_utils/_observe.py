@@ -52,7 +52,7 @@ def observe(machine: Machine, wanted: Wanted) -> State:
     look = Look(machine, state, keys)
     look.at(names)
     if look.strays(wanted):
-        look.at(machine.all_names())
+        look.at([HOST, *machine.all_names()])
     _find_sysctls(machine, wanted, state)
     return state
 
