@@ -157,20 +157,25 @@ STUCK_SECONDS = 60
 
 
 @functools.cache
-def stuck_kernel() -> str:
+def broken_kernel() -> str:
     """Why no throw-away host can be had from this kernel; empty if that is not so.
 
-    A kernel that has died with its mount lock held answers no mount any more, and lets nobody kill who waits for one.
+    A kernel that has hit a bug with its mount lock held answers no mount any more and lets nobody kill who waits for
+    one, or kills who asks. A host that is refused for any other reason is for the stage to complain of.
     """
     process = subprocess.Popen([THROWAWAY_HOST, "true"], stdin=subprocess.DEVNULL)
     try:
-        process.wait(STUCK_SECONDS)
+        killed = process.wait(STUCK_SECONDS) < 0
     except subprocess.TimeoutExpired:
-        return (
-            f"THE KERNEL OF THIS MACHINE IS STUCK: 'unshare --net --mount' has not returned for {STUCK_SECONDS} s. "
-            "Nothing of this stage was tested; restart the machine (dmesg tells why) and run it again"
-        )
-    return ""
+        what = f"has not returned for {STUCK_SECONDS} s"
+    else:
+        if not killed:
+            return ""
+        what = "was killed by the kernel"
+    return (
+        f"THE KERNEL OF THIS MACHINE IS BROKEN: 'unshare --net --mount' {what}. "
+        "Nothing of this stage was tested; restart the machine (dmesg tells why) and run it again"
+    )
 
 
 def oldest_controller() -> Version:
@@ -299,10 +304,10 @@ def main() -> int:
         say(f"\n{f'=== {name}: {STAGES[name].__doc__} '.ljust(min(width, 120), '=')}")
         stage = STAGES[name]
         try:
-            stuck = stuck_kernel() if stage in ON_THROWAWAY_HOSTS else ""
-            if stuck:
-                run.leave_out(name, stuck)
-                summary.append(f"{name:12} LEFT OUT: the kernel of this machine is stuck")
+            broken = broken_kernel() if stage in ON_THROWAWAY_HOSTS else ""
+            if broken:
+                run.leave_out(name, broken)
+                summary.append(f"{name:12} LEFT OUT: the kernel of this machine is broken")
                 continue
             stage(run)
         except Unavailable as error:

@@ -48,6 +48,8 @@ class Application:
     def apply(self) -> None:
         """Make all changes. Raises StepFailed after having taken back what was done."""
         encode.require()
+        if self._plan.expired:
+            memory.rewrite(self._lab, [entry for entry in self._remembered if entry not in self._plan.expired])
         with _noted_signals() as noted:
             for step in self._plan.steps:
                 if noted:

@@ -81,9 +81,13 @@ def _namespace(state: State, namespace: Namespace, ends: set[Endpoint]) -> Docum
     for entry in remembered:
         if entry.kind == "address":
             name, _space, text = entry.object.partition(" ")
-            found = next((a for a in namespace.links[name].addresses if a.address == text), None)
+            carried = namespace.links[name].addresses if name in namespace.links else []
+            found = next((address for address in carried if address.address == text), None)
             if found:
                 interfaces.setdefault(name, {}).setdefault("addresses", []).append(_address(found))
+        elif entry.kind in ("mtu", "mac", "up") and entry.object in namespace.links:
+            live = getattr(namespace.links[entry.object], entry.kind)
+            interfaces.setdefault(entry.object, {})[entry.kind] = live
     ours = {entry.after for entry in remembered if entry.kind == "route"}
     routes = [
         _route(route)

@@ -170,6 +170,11 @@ class Reader:
         text = self.string(value, path)
         if not isinstance(value, str):
             return ""
+        if "%" in text:
+            self.problem(
+                path, f"{text!r} names an interface; leave out {text[text.index('%') :]!r} and say it in 'dev'"
+            )
+            return ""
         try:
             return str(ipaddress.ip_address(text))
         except ValueError:
@@ -200,13 +205,13 @@ def read_topology(document: Any, absent: bool = False) -> Topology:
         reader.done()
     wanted = Wanted(prune=True, whole=True)
     wanted.lab = read_lab_name(reader, top.get("name"), "name")
-    if "name" not in top:
+    if top.get("name") is None:
         reader.problems = [Problem("name", "is missing: a topology has the name of its lab, such as 'name: routed'")]
     for name, value in reader.mapping(top.get("namespaces"), "namespaces").items():
         path = f"namespaces.{name}"
         reader.name_of_namespace(name, path)
         wanted.namespaces[name] = _namespace(reader, name, value, path)
-    readable = isinstance(top.get("namespaces", {}), Mapping)
+    readable = isinstance(top.get("namespaces") or {}, Mapping)
     if readable:
         _wires(reader, top.get("links"), wanted)
     for end in (end for wire in wanted.wires for end in wire.ends):
@@ -261,6 +266,11 @@ def read_interface(reader: Reader, name: str, value: Any, path: str) -> WantedLi
     if body.get("up") is not None:
         link.up = reader.boolean(body["up"], _join(path, "up"))
     link.addresses = read_addresses(reader, body.get("addresses"), _join(path, "addresses"))
+    # The kernel's own default, which is the same as none.
+    link.addresses = [
+        item._replace(value=item.value._replace(label="")) if item.value.label == name else item
+        for item in link.addresses
+    ]
     for item in link.addresses:
         if item.value.family == 6 and link.mtu is not None and link.mtu < IPV6_MIN_MTU:
             reader.problem(
@@ -326,6 +336,9 @@ def _address(reader: Reader, value: Any, path: str) -> Address | None:
         ip = ipaddress.ip_interface(text)
     except ValueError as error:
         reader.problem(at, f"{text!r} is no IPv4 or IPv6 address with its prefix length ({error})")
+        return None
+    if "%" in text:
+        reader.problem(at, f"{text!r} names an interface, which the place where it stands does already")
         return None
     if "/" not in text:
         length = "24" if ip.version == 4 else "64"
@@ -458,6 +471,9 @@ def _destination(reader: Reader, body: dict[str, Any], path: str, others: list[s
         family6 = any(":" in other for other in others)
         return "::/0" if family6 else "0.0.0.0/0"
     if not text:
+        return ""
+    if "%" in text:
+        reader.problem(at, f"{text!r} names an interface; leave out {text[text.index('%') :]!r} and say it in 'dev'")
         return ""
     try:
         return str(ipaddress.ip_network(text))

@@ -292,22 +292,32 @@ def _set_sysctl(state: State, change: c.SetSysctl) -> list[c.Change]:
     namespace.sysctls[change.key] = change.value
     if before == change.value:
         return undo
-    for key in list(namespace.sysctls):
-        if key != change.key and _follows(key, change.key) and namespace.sysctls[key] is not None:
-            value = namespace.sysctls[key]
-            if value != change.value and value is not None:
-                undo.append(c.SetSysctl(change.namespace, key, value, change.value))
-            namespace.sysctls[key] = change.value
+    for key, value in list(namespace.sysctls.items()):
+        after = _consequence(key, change.key, change.value)
+        if key == change.key or value is None or after is None:
+            continue
+        # Setting the cause back has its consequences, too: what they do not restore is restored by name.
+        if before is not None and value != _consequence(key, change.key, before):
+            undo.append(c.SetSysctl(change.namespace, key, value, after))
+        namespace.sysctls[key] = after
     return undo + _disabled_ipv6(state, namespace, change)
 
 
-def _follows(key: str, cause: str) -> bool:
-    """Does the kernel set ``key`` itself when ``cause`` changes?
+def _consequence(key: str, cause: str, value: str) -> str | None:
+    """What the kernel itself sets ``key`` to when ``cause`` changes to ``value``; None if it leaves it alone.
 
     inet_forward_change(), addrconf_fixup_forwarding() and addrconf_disable_ipv6() pass a value on to all interfaces.
     """
-    forwarding = "net/ipv4/conf/all/forwarding"
-    if cause in ("net/ipv4/ip_forward", forwarding):
+    if key == "net/ipv4/conf/all/accept_redirects" and cause in _IPV4_FORWARDING:
+        return "1" if value == "0" else "0"
+    return value if _follows(key, cause) else None
+
+
+_IPV4_FORWARDING = ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding")
+
+
+def _follows(key: str, cause: str) -> bool:
+    if cause in _IPV4_FORWARDING:
         return key == "net/ipv4/ip_forward" or _is_conf(key, "ipv4", "forwarding")
     if cause in ("net/ipv6/conf/all/forwarding", "net/ipv6/conf/all/disable_ipv6"):
         return _is_conf(key, "ipv6", cause.rpartition("/")[2])

@@ -42,6 +42,8 @@ def run_module(name: str, options: Spec, read: Callable[[Spec], Wanted], **more:
         )
     except NslabError as error:
         fail(module, error)
+    except OSError as error:
+        fail(module, NslabError(str(error)))
     exit_with(module, plan)
 
 

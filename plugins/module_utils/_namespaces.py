@@ -93,7 +93,7 @@ def open_named(name: str) -> Handle | None:
     """The namespace of that name in /run/netns; None if there is none or the name is stale."""
     try:
         fd = os.open(f"{RUN_DIRECTORY}/{name}", os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
+    except OSError:  # not there, dangling, a loop of symlinks, ...
         return None
     if os.fstat(fd).st_dev != _nsfs_device():
         os.close(fd)

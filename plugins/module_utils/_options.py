@@ -106,7 +106,9 @@ def ns_sysctl(options: Options) -> Wanted:
 def topology(options: Options) -> Wanted:
     topology = dict(options["topology"] or {})
     lab = options["lab"]
-    if lab is not None and topology.setdefault("name", lab) != lab:
+    if lab is not None and topology.get("name") is None:
+        topology["name"] = lab
+    if lab is not None and topology["name"] != lab:
         text = f"{lab!r} is not the name that the document gives its lab, {topology['name']!r}; leave one of them out"
         raise InvalidInput([Problem("lab", text)])
     wanted = document.read_topology(topology, absent=options["state"] == "absent").wanted

@@ -62,6 +62,8 @@ class Plan:
     warnings: list[str] = field(default_factory=list)
     #: What needs not be remembered any more after this plan.
     forgotten: list[Remembered] = field(default_factory=list)
+    #: What was remembered of namespaces that are gone. The kernel gives a new one the same inode at times.
+    expired: list[Remembered] = field(default_factory=list)
 
     @property
     def changes(self) -> list[c.Change]:
@@ -99,6 +101,7 @@ class _Planner:
         self._set_down()
         self._set_addresses()
         self._set_up()
+        self._restore_routes()
         self._set_routes()
         self._refuse()
         return self.result
@@ -188,12 +191,13 @@ class _Planner:
         link = self.state.link(end)
         if link is None:
             stray = self.state.link(other) if other else None
-            if other and stray and stray.peer and stray.peer.interface == end.interface:
+            marked = stray is not None and bool(stray.lab) and stray.lab == self.wanted.lab
+            if other and marked and stray and stray.peer and stray.peer.interface == end.interface:
                 yield other
             return
         if link.kind != "veth":
             fact = f"{_article(link.kind or 'physical')} device, no veth"
-        elif other and link.peer and link.peer.interface != other.interface:
+        elif other and link.peer and link.peer != other:
             fact = f"wired to {link.peer}, not to {other}"
         else:
             if self._is_of_lab(f"the veth {end}", mark_of(self.state, end)):
@@ -233,7 +237,14 @@ class _Planner:
             link = self.state.link(end)
             if link is None or link.kind != "veth" or link.peer is None or self.state.link(other):
                 continue
-            if link.peer != other and link.peer.interface == other.interface and link.peer not in self.wires:
+            if link.peer == other or link.peer.interface != other.interface or link.peer in self.wires:
+                continue
+            # The names alone say little, as every container has an eth0: with a lab both ends have to carry its mark,
+            # and without one none may carry any.
+            stray = self.state.link(link.peer)
+            if stray and link.lab == stray.lab == self.wanted.lab and self.wanted.lab:
+                return c.MoveLink(link.peer, other, wire.path)
+            if not self.wanted.lab and not mark_of(self.state, end) and not mark_of(self.state, link.peer):
                 return c.MoveLink(link.peer, other, wire.path)
         return None
 
@@ -435,13 +446,19 @@ class _Planner:
     def _set_addresses(self) -> None:
         for end, wanted in self._wanted_links():
             link = self.state.namespaces[end.namespace].links[end.interface]
-            for address in self._surplus(link, wanted):
+            surplus = self._surplus(link, wanted)
+            again = self._out_of_order(link, wanted, surplus)
+            # The last first, so that taking it back restores the kernel's order.
+            for address in [a for a in reversed(link.addresses) if a in surplus or a in again]:
                 self._do(c.RemoveAddress(end, address, wanted.path))
             for item in wanted.addresses:
                 self._set_address(end, link, item)
+            for address in again:
+                if address not in link.addresses:
+                    self._do(c.AddAddress(end, address, wanted.path))
 
     def _surplus(self, link: Link, wanted: WantedLink) -> list[Address]:
-        """The addresses that have to go, the last first, so that taking it back restores the kernel's order."""
+        """The addresses that have to go."""
         keep = {item.value for item in wanted.addresses}
         hosts = {item.value.ip.ip for item in wanted.addresses if item.value.family == 6}
         surplus = []
@@ -453,8 +470,7 @@ class _Planner:
             same_v4 = address.family == 4 and any(address.address == other.address for other in keep)
             if other_length or same_v4 or (wanted.purge and not _same_v6(address, keep)):
                 surplus.append(address)
-        surplus += self._out_of_order(link, wanted, surplus)
-        return [address for address in reversed(link.addresses) if address in surplus]
+        return surplus
 
     def _out_of_order(self, link: Link, wanted: WantedLink, surplus: list[Address]) -> list[Address]:
         """IPv4 addresses that stay but have to be added anew, to come after another one of their subnet.
@@ -490,6 +506,25 @@ class _Planner:
             self._do(c.AddAddress(end, address, item.path), remember)
 
     # --- 8. routes ---------------------------------------------------------------------------------------------------
+
+    def _restore_routes(self) -> None:
+        """Add the routes again that other people's namespaces have lost with an address that was replaced."""
+        lost = [
+            change
+            for step in self.result.steps
+            if isinstance(step.change, c.RemoveAddress)
+            for change in step.undo
+            if isinstance(change, c.AddRoute)
+        ]
+        for change in lost:
+            namespace = self.state.namespaces[change.namespace]
+            wanted = self.wanted.namespaces[change.namespace]
+            theirs = not wanted.purge_routes and not (self.wanted.prune and self._owns(namespace))
+            taken = {route.key for route in namespace.routes} | {item.value.key for item in wanted.routes}
+            gone = {item.value.key for item in wanted.absent_routes}
+            sources = {str(address.ip.ip) for link in namespace.links.values() for address in _all(link)}
+            if theirs and change.route.key not in taken | gone and change.route.src in (*sources, ""):
+                self._do(c.AddRoute(change.namespace, change.route, wanted.path))
 
     def _set_routes(self) -> None:
         for wanted in self.wanted.namespaces.values():
@@ -623,7 +658,9 @@ class _Planner:
         for entry in reversed(self.before.remembered):
             namespace = self.state.namespaces.get(entry.namespace)
             if namespace is None or namespace.inode != entry.inode:
-                self.result.forgotten.append(entry)
+                before = self.before.namespaces.get(entry.namespace)
+                is_removed = before is not None and before.inode == entry.inode
+                (self.result.forgotten if is_removed else self.result.expired).append(entry)
             elif self.wanted.prune and not self._still_wanted(entry):
                 self._put_one_back(entry, namespace)
                 self.result.forgotten.append(entry)

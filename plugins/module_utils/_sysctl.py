@@ -42,14 +42,15 @@ def writable(key: str) -> bool:
 
 
 def read(key: str) -> str | None:
-    """The value of a sysctl; None if it does not exist here. Raises KernelError if it cannot be read."""
+    """The value of a sysctl; None if it does not exist here, "" if it has none."""
     try:
         with open(_ROOT + key, encoding="ascii", errors="surrogateescape") as file:
             return normal(file.read())
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise KernelError(error.errno or 0) from error
+    except OSError:
+        # One that was never set (stable_secret), or that can only be written (route.flush), has no value.
+        return ""
 
 
 def write(key: str, value: str) -> None:

@@ -434,9 +434,55 @@ def test_a_veth_with_another_peer_is_refused_with_the_facts() -> None:
     assert "host:h0 exists already and is a veth wired to b:e9, not to a:e0" in refused(document)
 
 
+@pytest.mark.parametrize("owner", ["lab", "nobody"])
+def test_a_veth_of_somebody_else_is_not_taken_for_a_strayed_end(owner: str) -> None:
+    """Every container has an eth0: equal names are no sign that a wire is the lab's own."""
+    if owner == "lab":
+        run({"name": "one", "namespaces": {"a": {}}, "links": [{"endpoints": ["host:h0", "a:eth0"]}]})
+    else:
+        netns("a")
+        ip("link", "add", "h0", "type", "veth", "peer", "name", "eth0", "netns", "a")
+    document = {"name": "two", "namespaces": {"b": {}}, "links": [{"endpoints": ["host:h0", "b:eth0"]}]}
+    assert "is a veth wired to a:eth0, not to b:eth0" in refused(document)
+
+
+def test_a_strayed_end_of_the_lab_comes_back_and_the_other_end_keeps_its_index() -> None:
+    run(routed())
+    index = ip_json("client", "link", "show", "vethC")[0]["ifindex"]
+    ip("-n", "router", "link", "set", "veth-cli", "netns", "server")
+    assert run(routed())[0] == "move link server:veth-cli -> router:veth-cli"
+    assert ip_json("client", "link", "show", "vethC")[0]["ifindex"] == index
+    assert ping("server", "2.2.2.2")
+
+
+def test_replacing_an_address_keeps_what_others_have_on_the_link() -> None:
+    ip("link", "add", "phys0", "up", "type", "ifb")
+    for command in ("address add 10.0.0.1/24 dev phys0", "address add 10.0.0.2/24 dev phys0"):
+        ip(*command.split())
+    ip("route", "add", "9.9.9.0/24", "via", "10.0.0.254")
+    addresses = [{"address": "10.0.0.1/24", "label": "phys0:x"}]
+    options = {"name": "phys0", "namespace": "host", "addresses": addresses, "purge": False}
+    assert "add route host 9.9.9.0/24 via 10.0.0.254 dev phys0" in module(_options.ns_link, **options)
+    assert module(_options.ns_link, **options) == []
+    found = {address["local"] for address in ip_json(None, "-4", "address", "show", "phys0")[0]["addr_info"]}
+    assert found == {"10.0.0.1", "10.0.0.2"}
+    assert ip_json(None, "route", "show", "9.9.9.0/24")
+
+
+def test_rollback_of_forwarding_restores_what_the_kernel_changed_along_with_it() -> None:
+    ip("link", "add", "phys0", "type", "ifb")
+    _sysctl.write("net/ipv4/conf/phys0/forwarding", "1")
+    _sysctl.write("net/ipv4/conf/all/accept_redirects", "0")
+    before = host_without_lab_traces()
+    settings = {"net.ipv4.ip_forward": 1, "net.ipv4.conf.lo.rp_filter": "strict"}
+    assert outcome({"name": "x", "namespaces": {"host": {"sysctls": settings}}})
+    assert not differences(before, host_without_lab_traces())
+
+
 @pytest.mark.parametrize(
     ("route", "words"),
     [
+        ({"to": "10.0.0.0/24", "dev": "e0"}, "routes[0].to: the kernel makes a route to 10.0.0.0/24 itself"),
         ({"to": "default", "via": "10.9.9.9"}, "routes[0].via: '10.9.9.9' is not reachable in the namespace a"),
         ({"to": "default", "via": "10.0.0.1"}, "routes[0].via: '10.0.0.1' is an address of the namespace a itself"),
         ({"to": "default", "via": "10.0.0.2", "dev": "lo"}, "is not reachable on lo"),
