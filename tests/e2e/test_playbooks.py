@@ -118,8 +118,6 @@ def test_teardown_leaves_nothing(ansible: Controller, others: bool) -> None:
         "-namespace client",
         "-namespace router",
         "-namespace server",
-        "-veth router:veth-cli -- client:vethC",
-        "-veth router:veth-srv -- server:vethS",
     ]
     # The folders themselves stay, as that of ip netns does.
     folders = ("/run/netns", "/run/nslab")
