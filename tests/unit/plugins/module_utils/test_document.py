@@ -14,27 +14,9 @@ from ansible_collections.nslab.netns.plugins.module_utils import _options
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
 from ansible_collections.nslab.netns.plugins.module_utils._errors import InvalidInput
 from ansible_collections.nslab.netns.plugins.module_utils._model import LOOPBACK_MTU, Endpoint
+from ansible_collections.nslab.netns.tests.unit.topologies import routed
 
-ROUTED: dict[str, Any] = {
-    "name": "routed",
-    "namespaces": {
-        "server": {
-            "interfaces": {"lo": {"addresses": ["1.1.1.1/24"]}, "vethS": {"addresses": ["10.0.1.2/24"]}},
-            "routes": [{"to": "default", "via": "10.0.1.1"}],
-        },
-        "router": {
-            "sysctls": {"net.ipv4.ip_forward": 1},
-            "interfaces": {"veth-srv": {"addresses": ["10.0.1.1/24"]}, "veth-cli": {"addresses": ["10.0.2.1/24"]}},
-            "routes": [{"to": "1.1.1.0/24", "via": "10.0.1.2"}, {"to": "2.2.2.0/24", "via": "10.0.2.2"}],
-        },
-        "client": {
-            "interfaces": {"vethC": {"addresses": ["10.0.2.2/24"]}, "lo": {"addresses": ["2.2.2.2/24"]}},
-            "routes": [{"to": "default", "via": "10.0.2.1"}],
-        },
-    },
-    "links": [{"endpoints": ["server:vethS", "router:veth-srv"]}, {"endpoints": ["client:vethC", "router:veth-cli"]}],
-    "probes": [{"from": "server", "to": "2.2.2.2"}],
-}
+ROUTED: dict[str, Any] = {**routed(), "probes": [{"from": "server", "to": "2.2.2.2"}]}
 
 
 class _Missing:
