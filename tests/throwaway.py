@@ -78,8 +78,9 @@ def _check(result: int) -> None:
 
 
 def ip(*arguments: str) -> str:
-    """Run ip; return what it prints. A failure says what ip said."""
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
+    """Run ip; return what it prints. A failure says what ip said. ``-n NAME`` goes first, and is done by nsenter."""
+    namespace, arguments = (arguments[1], arguments[2:]) if arguments[0] == "-n" else (None, arguments)
+    done = subprocess.run([*_inside(namespace), "ip", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"ip {' '.join(arguments)}: exit status {done.returncode}: {done.stderr.strip()}"
     return done.stdout
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Callable
 
@@ -24,7 +24,7 @@ from . import _memory as memory
 from . import _sysctl as sysctl
 from ._errors import NslabError, StepFailed
 from ._machine import Machine
-from ._model import Endpoint, State
+from ._model import Endpoint, Remembered, State
 from ._netlink import decode, encode
 from ._plan import Plan
 
@@ -60,7 +60,7 @@ class Application:
     def _apply_step(self, step: c.Step) -> None:
         try:
             if step.remember:
-                self._remember(step)
+                self._remember(step.remember)
             self._make(step.change)
         except (NslabError, OSError) as error:
             if isinstance(step.change, c.SetLink):
@@ -72,14 +72,15 @@ class Application:
             raise
         self._journal.append(step)
 
-    def _remember(self, step: c.Step) -> None:
-        entry = step.remember
-        if entry is None:
-            return
-        if entry.kind == "sysctl" and entry.before is None:
-            with self._machine.entered(entry.namespace):
-                entry = entry._replace(before=sysctl.read(entry.object))
-        memory.append(self._lab, [entry._replace(inode=self._machine.handle(entry.namespace).inode)])
+    def _remember(self, entries: Sequence[Remembered]) -> None:
+        complete = []
+        for entry in entries:
+            before = entry.before
+            if entry.kind == "sysctl" and before is None:
+                with self._machine.entered(entry.namespace):
+                    before = sysctl.read(entry.object)
+            complete.append(entry._replace(before=before, inode=self._machine.handle(entry.namespace).inode))
+        memory.append(self._lab, complete)
 
     def roll_back(self) -> list[str]:
         """Take back what was done, the last first. Returns what could not be taken back, in words."""

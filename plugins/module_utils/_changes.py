@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Union
 
-from ._model import Address, Endpoint, Remembered, Route
+from ._model import DEFAULT_MTU, Address, Endpoint, Remembered, Route
 from ._sysctl_keys import name_of
 
 
@@ -93,7 +93,7 @@ class AddVeth(NamedTuple):
     def describe(self) -> Description:
         ends = []
         for end, mtu, mac in zip(self.ends, self.mtus, self.macs):
-            ends.append(" ".join([str(end), *([f"mtu {mtu}"] if mtu else []), *([f"mac {mac}"] if mac else [])]))
+            ends.append(" ".join([str(end), *([f"mtu {mtu}"] if mtu not in (0, DEFAULT_MTU) else []), *([f"mac {mac}"] if mac else [])]))
         return Description("add", "veth", *self.ends[0], "", "veth " + " -- ".join(ends))
 
 
@@ -253,7 +253,7 @@ class Step(NamedTuple):
 
     change: Change
     undo: tuple[Change, ...] = ()
-    remember: Remembered | None = None
+    remember: tuple[Remembered, ...] = ()
 
 
 def _settings(mtu: int | None, mac: str | None, alias: str | None) -> str:

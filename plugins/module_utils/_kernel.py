@@ -293,17 +293,17 @@ def _set_sysctl(state: State, change: c.SetSysctl) -> list[c.Change]:
     if before == change.value:
         return undo
     for key, value in list(namespace.sysctls.items()):
-        after = _consequence(key, change.key, change.value)
+        after = consequence(key, change.key, change.value)
         if key == change.key or value is None or after is None:
             continue
         # Setting the cause back has its consequences, too: what they do not restore is restored by name.
-        if before is not None and value != _consequence(key, change.key, before):
+        if before is not None and value != consequence(key, change.key, before):
             undo.append(c.SetSysctl(change.namespace, key, value, after))
         namespace.sysctls[key] = after
     return undo + _disabled_ipv6(state, namespace, change)
 
 
-def _consequence(key: str, cause: str, value: str) -> str | None:
+def consequence(key: str, cause: str, value: str) -> str | None:
     """What the kernel itself sets ``key`` to when ``cause`` changes to ``value``; None if it leaves it alone.
 
     inet_forward_change(), addrconf_fixup_forwarding() and addrconf_disable_ipv6() pass a value on to all interfaces.

@@ -241,7 +241,9 @@ class Namespace:
 class Remembered(NamedTuple):
     """What a lab changed on something that is not its own, and what was there before (``None``: nothing)."""
 
-    kind: str  # sysctl, address, route, mtu, mac, up
+    #: address, route, mtu, mac, up, sysctl; or consequence: a sysctl that the kernel set along with one of the lab's,
+    #: and that setting that one back does not restore.
+    kind: str
     namespace: str
     inode: int
     object: str

@@ -148,10 +148,18 @@ def entered(handle: Handle) -> Iterator[None]:
 
 @contextlib.contextmanager
 def initial() -> Iterator[None]:
-    """Put this thread into the namespace of process 1, where all sysctls are, if it may go there; and back."""
-    try:
-        handle = Handle("initial", os.open("/proc/1/ns/net", os.O_RDONLY | os.O_CLOEXEC))
-    except OSError:
+    """Put this thread into the machine's initial namespace, where all sysctls are, if it may go there; and back.
+
+    Process 1 lives there, and the kernel's own threads (2 is kthreadd). The kernel lets nobody look at a process that
+    has more capabilities than the one who asks (ptrace_may_access()), which process 1 has on some machines.
+    """
+    for path in ("/proc/1/ns/net", "/proc/2/ns/net"):
+        try:
+            handle = Handle("initial", os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+            break
+        except OSError:
+            continue
+    else:
         yield
         return
     try:

@@ -68,7 +68,7 @@ def _is_marked(machine: Machine, name: str, lab: str) -> bool:
 def _sysctl_keys(wanted: Wanted, state: State) -> dict[str, set[str]]:
     keys = {name: set(namespace.sysctls) for name, namespace in wanted.namespaces.items()}
     for entry in state.remembered:
-        if entry.kind == "sysctl":
+        if entry.kind in ("sysctl", "consequence"):
             keys.setdefault(entry.namespace, set()).add(entry.object)
     return keys
 

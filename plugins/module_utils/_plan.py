@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 
 from . import _changes as c
 from ._errors import Problem, Refused
-from ._kernel import copy, mark_of, needs_gateway, new_namespace, play
+from ._kernel import consequence, copy, mark_of, needs_gateway, new_namespace, play
 from ._model import (
     MAIN_TABLE,
     STATIC_ROUTE_PROTOCOLS,
@@ -109,7 +109,19 @@ class _Planner:
     # --- how a change enters the plan --------------------------------------------------------------------------------
 
     def _do(self, change: c.Change, remember: Remembered | None = None) -> None:
-        self.result.steps.append(c.Step(change, tuple(play(self.state, change)), remember))
+        undo = tuple(play(self.state, change))
+        memories = (*self._consequences(remember, undo), remember) if remember else ()
+        self.result.steps.append(c.Step(change, undo, memories))
+
+    def _consequences(self, memory: Remembered, undo: Iterable[c.Change]) -> Iterator[Remembered]:
+        """What else has to be remembered of setting a sysctl: others that change with it, but do not change back."""
+        for change in undo if memory.kind == "sysctl" else ():
+            if not isinstance(change, c.SetSysctl) or change.key == memory.object:
+                continue
+            same = (other for other in self.before.remembered if other[:4] == ("sysctl", *memory[1:3], change.key))
+            before = next((other.before for other in same), change.value)
+            if memory.before is None or before != consequence(change.key, memory.object, memory.before):
+                yield memory._replace(kind="consequence", object=change.key, before=before, after=change.before)
 
     def _refuse(self) -> None:
         if self.wanted.whole and self.result.assumptions:
@@ -653,9 +665,11 @@ class _Planner:
     def _put_back(self) -> None:
         """Undo what the lab once changed on things that are not its own, where it is wanted no more.
 
-        The last first: a sysctl may have been what it was because of another one that the lab had set before.
+        The last first: a sysctl may have been what it was because of another one that the lab had set before. What
+        setting a sysctl back brings along is mended in the end.
         """
-        for entry in reversed(self.before.remembered):
+        last_first = self.before.remembered[::-1]
+        for entry in sorted(last_first, key=lambda entry: entry.kind == "consequence"):
             namespace = self.state.namespaces.get(entry.namespace)
             if namespace is None or namespace.inode != entry.inode:
                 before = self.before.namespaces.get(entry.namespace)
@@ -671,6 +685,8 @@ class _Planner:
             return False
         if entry.kind == "sysctl":
             return entry.object in wanted.sysctls
+        if entry.kind == "consequence":
+            return any(consequence(entry.object, key, "1") is not None for key in wanted.sysctls)
         if entry.kind == "route":
             return any(str(item.value.key) == entry.object for item in wanted.routes)
         link = wanted.links.get(entry.object.split(" ", 1)[0])
@@ -681,19 +697,14 @@ class _Planner:
         return getattr(link, entry.kind) is not None
 
     def _put_one_back(self, entry: Remembered, namespace: Namespace) -> None:
+        if entry.kind in ("sysctl", "consequence"):
+            self._put_sysctl_back(entry, namespace)
+            return
         end = Endpoint(namespace.name, entry.object.split(" ", 1)[0])
         link = namespace.links.get(end.interface)
         now: str | None = None
         change: c.Change | None = None
-        if entry.kind == "sysctl":
-            if interface_of(entry.object) and interface_of(entry.object) not in namespace.links:
-                return
-            # Somebody else's doing is told by what was found, not by what this plan has done meanwhile.
-            now = self.before.namespaces[namespace.name].sysctls.get(entry.object)
-            current = namespace.sysctls.get(entry.object)
-            if entry.before is not None and current != entry.before:
-                change = c.SetSysctl(namespace.name, entry.object, entry.before, current)
-        elif entry.kind == "route":
+        if entry.kind == "route":
             route = next((r for r in namespace.routes if str(r) == entry.after), None)
             now = str(route) if route else None
             change = c.RemoveRoute(namespace.name, route) if route else None
@@ -715,12 +726,50 @@ class _Planner:
         if now == entry.before or change is None:
             return
         if now != entry.after:
-            self.result.warnings.append(
-                f"{entry.kind} {namespace.name} {entry.object} was changed to {now!r} by somebody else since the lab "
-                f"set it to {entry.after!r}; it is left as it is (it was {entry.before!r} before the lab)"
-            )
+            self._leave(entry, now)
             return
         self._do(change)
+
+    def _put_sysctl_back(self, entry: Remembered, namespace: Namespace) -> None:
+        if interface_of(entry.object) and interface_of(entry.object) not in namespace.links:
+            return
+        before, current = self._before_the_lab(entry), namespace.sysctls.get(entry.object)
+        if before is None or current == before:
+            return
+        # Somebody else's doing is told by what was found, not by what this plan has done meanwhile.
+        now = self.before.namespaces[namespace.name].sysctls.get(entry.object)
+        if now != before and now not in {other.after for other in self.before.remembered if other[1:4] == entry[1:4]}:
+            self._leave(entry, now)
+            return
+        self._do(c.SetSysctl(namespace.name, entry.object, before, current))
+
+    def _before_the_lab(self, entry: Remembered) -> str | None:
+        """What a sysctl was, given those that it follows: some the lab sets now, and some go back, too."""
+        if entry.kind == "consequence":
+            return entry.before
+        wanted = self.wanted.namespaces.get(entry.namespace)
+        for item in wanted.sysctls.values() if wanted else ():
+            implied = consequence(entry.object, item.key, item.value)
+            found = self.before.namespaces[entry.namespace].sysctls.get(item.key)
+            if implied is not None and (found != item.value or ("sysctl", *entry[1:3], item.key) in self.remembered):
+                return implied
+        for cause in self.before.remembered:
+            if cause.kind == "consequence" and cause[1:4] == entry[1:4] and not self._still_wanted(cause):
+                return cause.before
+        for cause in self.before.remembered:
+            if cause == entry:
+                break
+            if cause.kind == "sysctl" and cause[1:3] == entry[1:3] and cause.before and not self._still_wanted(cause):
+                implied = consequence(entry.object, cause.object, cause.before)
+                if implied is not None:
+                    return implied
+        return entry.before
+
+    def _leave(self, entry: Remembered, now: str | None) -> None:
+        self.result.warnings.append(
+            f"{entry.kind} {entry.namespace} {entry.object} was changed to {now!r} by somebody else since the lab "
+            f"set it to {entry.after!r}; it is left as it is (it was {entry.before!r} before the lab)"
+        )
 
     # --- words -------------------------------------------------------------------------------------------------------
 

@@ -74,7 +74,6 @@ def test_a_module_that_is_asked_to_stop_takes_all_back(ansible: Controller) -> N
     converge(ansible, before)
 
 
-@pytest.mark.skip(reason="it has not been run to the end on a healthy kernel yet")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
 def test_an_ansible_playbook_that_is_stopped(ansible: Controller, number: signal.Signals) -> None:
     before = snapshot()

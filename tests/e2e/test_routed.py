@@ -9,11 +9,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-import pytest
 from controller import Controller, apply_role
 from throwaway import ip, ip_json, named_namespaces, ping, snapshot, sysctls, without
-
-pytestmark = pytest.mark.skip(reason="it has not been run to the end on a healthy kernel yet")
 
 REACHES = [
     ("server", "1.1.1.1"),

@@ -156,7 +156,7 @@ def test_a_deleted_veth_is_made_again_and_the_other_one_keeps_its_indexes() -> N
     before = indexes()
     ip("-n", "client", "link", "delete", "vethC")
     changes = run(routed())
-    assert changes[0] == "add veth client:vethC mtu 1500 -- router:veth-cli mtu 1500"
+    assert changes[0] == "add veth client:vethC -- router:veth-cli"
     assert not [change for change in changes if "vethS" in change or "veth-srv" in change]
     after = indexes()
     assert {end: after[end] for end in ("server:vethS", "router:veth-srv")} == {
@@ -531,6 +531,50 @@ def test_an_address_on_a_foreign_link_comes_and_goes_and_the_rest_stays() -> Non
     assert {a["local"] for a in ip_json(None, "address", "show", "phys0")[0]["addr_info"]} == {"192.0.2.1", "10.0.0.1"}
     run({"name": "x"}, absent=True)
     assert not differences(before, host_without_lab_traces())
+
+
+def test_what_a_sysctl_of_the_host_brings_along_is_restored() -> None:
+    """Switching ip_forward changes other sysctls, and switching it back does not restore all of them."""
+    ip("link", "add", "phys0", "type", "ifb")
+    ip("link", "add", "phys1", "type", "ifb")
+    for key, value in (("all/accept_redirects", "0"), ("phys0/forwarding", "1"), ("phys1/forwarding", "1")):
+        Path(f"/proc/sys/net/ipv4/conf/{key}").write_text(value)
+    before = host_without_lab_traces()
+    sysctls = {"net.ipv4.ip_forward": 1, "net.ipv4.conf.phys0.forwarding": 0}
+    document = {"name": "x", "namespaces": {"host": {"sysctls": sysctls}}}
+    run(document)
+    assert run(document) == []
+    for key in ("all/accept_redirects", "phys0/forwarding"):
+        assert Path(f"/proc/sys/net/ipv4/conf/{key}").read_text() == "0\n"
+    run({"name": "x"}, absent=True)
+    assert not differences(before, host_without_lab_traces())
+
+
+def test_sysctls_that_depend_on_each_other_leave_the_document_together() -> None:
+    ends = {"a": {"interfaces": {"e0": {}}}, "b": {"interfaces": {"e0": {}}}}
+    document = {"name": "x", "namespaces": ends, "links": [{"endpoints": ["a:e0", "b:e0"]}]}
+    sysctls = {"net.ipv4.ip_forward": 1, "net.ipv4.conf.e0.forwarding": 0}
+    run(document)
+    before = host_without_lab_traces()
+    run({**document, "namespaces": {**ends, "a": {**ends["a"], "sysctls": sysctls}}})
+    assert run(document) == ["change sysctl a net.ipv4.ip_forward = 1 -> 0"]
+    assert not differences(before, host_without_lab_traces())
+
+
+def test_the_ways_of_a_multipath_route_go_where_the_document_says() -> None:
+    """Both interfaces have the gateways' prefix, so that only the device tells them apart; another way has only one."""
+    ends = {"e0": {"addresses": ["10.0.0.1/24"]}, "e1": {"addresses": ["10.0.0.2/24"]}}
+    ways = [{"via": "10.0.0.8", "dev": "e1"}, {"via": "10.0.0.9", "dev": "e0", "weight": 2}, {"dev": "e1", "weight": 5}]
+    document = {
+        "name": "x",
+        "namespaces": {"a": {"interfaces": ends, "routes": [{"to": "192.0.2.0/24", "nexthops": ways}]}, "b": {}},
+        "links": [{"endpoints": ["a:e0", "b:e0"]}, {"endpoints": ["a:e1", "b:e1"]}],
+    }
+    run(document)
+    assert run(document) == []
+    (route,) = ip_json("a", "route", "show", "192.0.2.0/24")
+    found = {(way.get("gateway"), way["dev"], way["weight"]) for way in route["nexthops"]}
+    assert found == {("10.0.0.8", "e1", 1), ("10.0.0.9", "e0", 2), (None, "e1", 5)}
 
 
 # --- the granular modules ---------------------------------------------------------------------------------------------

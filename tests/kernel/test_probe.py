@@ -42,7 +42,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def inside(namespace: str, *arguments: str) -> str:
     """Run a program in a namespace and return what it prints."""
-    return subprocess.check_output(["ip", "netns", "exec", namespace, *arguments], text=True)
+    return subprocess.check_output(["nsenter", f"--net=/run/netns/{namespace}", *arguments], text=True)
 
 
 def add_namespaces(*names: str) -> None:
@@ -81,10 +81,10 @@ def enter(namespace: str) -> Iterator[None]:
 
 def lookup(namespace: str, to: str) -> dict[str, object]:
     """Stand in for the collection's netlink room."""
-    where = [] if namespace == "host" else ["-n", namespace]
+    where = [] if namespace == "host" else ["nsenter", f"--net=/run/netns/{namespace}"]
     address, _percent, zone = to.partition("%")
     what = [address, "oif", zone] if zone else [address]
-    done = subprocess.run(["ip", *where, "-j", "route", "get", *what], capture_output=True, text=True, check=False)
+    done = subprocess.run([*where, "ip", "-j", "route", "get", *what], capture_output=True, text=True, check=False)
     if done.returncode:
         error = done.stderr.strip().rpartition(": ")[2]
         numbers = {os.strerror(number): name for number, name in errno.errorcode.items()}
@@ -266,7 +266,7 @@ def helper(namespace: str, code: str) -> Iterator[None]:
     It has begun when the block is entered, and reads the end of its standard input when the block is left.
     """
     process = subprocess.Popen(
-        ["ip", "netns", "exec", namespace, sys.executable, "-c", _HELPER + code],
+        ["nsenter", f"--net=/run/netns/{namespace}", sys.executable, "-c", _HELPER + code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -496,7 +496,8 @@ def test_a_neighbour_that_comes_late_is_reachable(routed: None) -> None:
     code = """
 while counter("Icmp", "OutDestUnreachs") == 0:
     pass
-subprocess.run(["ip", "-n", "router", "addr", "add", "10.0.2.50/24", "dev", "veth-cli"], check=True)
+command = "nsenter --net=/run/netns/router ip addr add 10.0.2.50/24 dev veth-cli"
+subprocess.run(command.split(), check=True)
 """
     with helper("client", code):
         results = run(

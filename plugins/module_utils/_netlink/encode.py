@@ -192,7 +192,7 @@ def _route(route: Route, indexes: dict[str, int]) -> bytes:
 def _nexthop(hop: NextHop, indexes: dict[str, int], family: int) -> dict[str, Any]:
     return {
         "hops": hop.weight - 1,
-        "ifindex": indexes[hop.dev] if hop.dev else 0,
+        "oif": indexes[hop.dev] if hop.dev else 0,
         "flags": _RTNH_F_ONLINK if hop.onlink else 0,
         "attrs": list(_gateway(hop.via, "", indexes, family)),
     }

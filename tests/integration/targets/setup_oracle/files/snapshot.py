@@ -96,16 +96,19 @@ def rules(name: str) -> None:
 def sysctls(name: str) -> None:
     # Keys that cannot be read are told on stderr, and make the exit status 1.
     command = ["sysctl", "--all", "--pattern", r"^net\.(core|ipv4|ipv6|unix)\."]
-    prefix = [] if name == HOST else ["ip", "netns", "exec", name]
-    answer = subprocess.run([*prefix, *command], capture_output=True, text=True, check=False)
+    answer = subprocess.run([*inside(name), *command], capture_output=True, text=True, check=False)
     for line in answer.stdout.splitlines():
         say(name, "sysctl", " ".join(line.split()))
 
 
 def ip(name: str, *arguments: str) -> list[dict]:
-    prefix = [] if name == HOST else ["-netns", name]
-    answer = subprocess.run(["ip", "-json", *prefix, *arguments], capture_output=True, text=True, check=True)
+    answer = subprocess.run([*inside(name), "ip", "-json", *arguments], capture_output=True, text=True, check=True)
     return [entry for entry in json.loads(answer.stdout or "[]") if entry]
+
+
+def inside(name: str) -> list[str]:
+    """The command that runs another one in a namespace, without the copy of all mounts that ip netns exec makes."""
+    return [] if name == HOST else ["nsenter", f"--net=/run/netns/{name}"]
 
 
 def say(*words: object) -> None:
