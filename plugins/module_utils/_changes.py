@@ -93,7 +93,8 @@ class AddVeth(NamedTuple):
     def describe(self) -> Description:
         ends = []
         for end, mtu, mac in zip(self.ends, self.mtus, self.macs):
-            ends.append(" ".join([str(end), *([f"mtu {mtu}"] if mtu not in (0, DEFAULT_MTU) else []), *([f"mac {mac}"] if mac else [])]))
+            words = [str(end), "" if mtu in (0, DEFAULT_MTU) else f"mtu {mtu}", f"mac {mac}" if mac else ""]
+            ends.append(" ".join(filter(None, words)))
         return Description("add", "veth", *self.ends[0], "", "veth " + " -- ".join(ends))
 
 

@@ -50,13 +50,12 @@ def applied(state: State, planned: Plan) -> State:
     after = kernel.copy(state)
     remembered: dict[Any, Remembered] = {entry[:4]: entry for entry in state.remembered}
     for step in planned.steps:
-        if step.remember:
-            entry = step.remember
-            if entry.kind == "sysctl" and entry.before is None:
+        for entry in step.remember:
+            before = entry.before
+            if entry.kind == "sysctl" and before is None:
                 before = after.namespaces[entry.namespace].sysctls.get(entry.object) or "0"
-                entry = entry._replace(before=before)
             known = remembered.get(entry[:4])
-            remembered[entry[:4]] = entry._replace(before=known.before) if known else entry
+            remembered[entry[:4]] = entry._replace(before=known.before if known else before)
         kernel.play(after, step.change)
     for namespace in after.namespaces.values():
         for key in after.known_sysctls:
