@@ -44,18 +44,38 @@ class Application:
             for name, namespace in state.namespaces.items()
         }
         self._journal: list[c.Step] = []
+        #: The signals that asked this process to stop, since ``uninterrupted`` was entered.
+        self._stops: list[int] = []
+
+    @contextlib.contextmanager
+    def uninterrupted(self) -> Iterator[None]:
+        """Have the signals that ask a process to stop take effect between steps, as failures, and not within one."""
+        if threading.current_thread() is not threading.main_thread():  # Only that one may handle signals.
+            yield
+            return
+        before = {number: signal.signal(number, self._note_stop) for number in _STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _note_stop(self, number: int, _frame: FrameType | None) -> None:
+        self._stops.append(number)
+
+    def _stop_if_asked(self) -> None:
+        if self._stops:
+            cause = f"stopped by {signal.Signals(self._stops[0]).name}"
+            raise StepFailed("apply", "", cause, self.roll_back())
 
     def apply(self) -> None:
         """Make all changes. Raises StepFailed after having taken back what was done."""
         encode.require()
         if self._plan.expired:
             memory.rewrite(self._lab, [entry for entry in self._remembered if entry not in self._plan.expired])
-        with _noted_signals() as noted:
-            for step in self._plan.steps:
-                if noted:
-                    remains = self.roll_back()
-                    raise StepFailed("apply", "", f"stopped by {signal.Signals(noted[0]).name}", remains)
-                self._apply_step(step)
+        for step in self._plan.steps:
+            self._stop_if_asked()
+            self._apply_step(step)
 
     def _apply_step(self, step: c.Step) -> None:
         try:
@@ -98,6 +118,7 @@ class Application:
 
     def commit(self) -> None:
         """Keep what was done, and forget what the lab has put back."""
+        self._stop_if_asked()
         if self._plan.forgotten or any(step.remember for step in self._journal):
             gone = {entry[:4] for entry in self._plan.forgotten}
             memory.rewrite(self._lab, [entry for entry in memory.recall(self._lab) if entry[:4] not in gone])
@@ -202,22 +223,3 @@ def _words(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error)
-
-
-@contextlib.contextmanager
-def _noted_signals() -> Iterator[list[int]]:
-    """Note the signals that ask a process to stop, so that they take effect between steps and not within one."""
-    noted: list[int] = []
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        noted.append(number)
-
-    if threading.current_thread() is not threading.main_thread():  # Only that one may handle signals.
-        yield noted
-        return
-    before = {number: signal.signal(number, note) for number in _STOP_SIGNALS}
-    try:
-        yield noted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -29,6 +29,7 @@ from ._model import (
     MAIN_TABLE,
     Address,
     Endpoint,
+    IPAddress,
     NextHop,
     Route,
     Wanted,
@@ -63,6 +64,10 @@ _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
 _MAX_U32 = 2**32 - 1
 #: The bounds that the kernel's veth and loopback set (ETH_MIN_MTU, ETH_MAX_MTU); lo takes no more either.
 _MIN_MTU, _MAX_MTU = 68, 65535
+#: A larger one is cut to this (fib_metrics.c: 65535 - 15).
+_MAX_ROUTE_MTU = 65520
+#: IPv6 addresses that hold an IPv4 one (RFC 4291, 2.5.5); no packet may carry them.
+_EMBEDDED_IPV4 = (ipaddress.ip_network("::ffff:0:0/96"), ipaddress.ip_network("::/96"))
 
 
 class Reader:
@@ -176,7 +181,10 @@ class Reader:
             )
             return ""
         try:
-            return str(ipaddress.ip_address(text))
+            ip = ipaddress.ip_address(text)
+            if _holds_ipv4(ip):
+                self.problem(path, f"{text!r} is an IPv6 spelling of an IPv4 address, which no packet carries")
+            return str(ip)
         except ValueError:
             hint = f"; leave out {text[text.index('/') :]!r}" if _is_prefix(text) else ""
             self.problem(path, f"{text!r} is no IPv4 or IPv6 address{hint}")
@@ -252,7 +260,21 @@ def _namespace(reader: Reader, name: str, value: Any, path: str) -> WantedNamesp
         loopback.purge = True
     wanted.routes = read_routes(reader, body.get("routes"), f"{path}.routes")
     wanted.sysctls = read_sysctls(reader, body.get("sysctls"), f"{path}.sysctls")
+    _check_ipv6(reader, wanted)
     return wanted
+
+
+def _check_ipv6(reader: Reader, namespace: WantedNamespace) -> None:
+    """No IPv6 address goes where a sysctl of the same namespace takes IPv6 away."""
+    for link in namespace.links.values():
+        # lo is there before the default is set, and does not take it.
+        names = ("all", link.name) if link.name == "lo" else ("all", "default", link.name)
+        keys = [f"net/ipv6/conf/{name}/disable_ipv6" for name in names]
+        off = next((namespace.sysctls[key] for key in keys if key in namespace.sysctls), None)
+        for item in link.addresses:
+            if off and off.value != "0" and item.value.family == 6:
+                text = f"{item.value.address!r} is an IPv6 address, but {off.path} takes IPv6 away from {link.name}"
+                reader.problem(item.path, text)
 
 
 def read_interface(reader: Reader, name: str, value: Any, path: str) -> WantedLink:
@@ -347,7 +369,7 @@ def _address(reader: Reader, value: Any, path: str) -> Address | None:
     if "/" in text and not text.rpartition("/")[2].isdigit():
         reader.problem(at, f"{text!r}: write the prefix length as a number, '{ip.with_prefixlen}'")
         return None
-    if ip.ip.is_unspecified or ip.ip.is_multicast or str(ip.ip) == "255.255.255.255":
+    if ip.ip.is_unspecified or ip.ip.is_multicast or str(ip.ip) == "255.255.255.255" or _holds_ipv4(ip.ip):
         reader.problem(at, f"{text!r} is no address that an interface can have")
         return None
     if ip.version == 4 and ip.network.prefixlen < 31 and ip.ip in (ip.network[0], ip.network[-1]):
@@ -438,7 +460,7 @@ def _route(reader: Reader, value: Any, path: str, only_keys: bool) -> Route | No
     table = _table(reader, body["table"], f"{path}.table") if "table" in body else MAIN_TABLE
     metric = reader.integer(body["metric"], f"{path}.metric", 0, _MAX_U32) if "metric" in body else 0
     onlink = reader.boolean(body["onlink"], f"{path}.onlink") if "onlink" in body else False
-    mtu = reader.integer(body["mtu"], f"{path}.mtu", _MIN_MTU, 65535) if "mtu" in body else 0
+    mtu = reader.integer(body["mtu"], f"{path}.mtu", _MIN_MTU, _MAX_ROUTE_MTU) if "mtu" in body else 0
     if not only_keys:
         _check_ways(reader, path, kind, body, via, onlink)
     for key, address in (("via", via), ("src", src)):
@@ -476,7 +498,10 @@ def _destination(reader: Reader, body: dict[str, Any], path: str, others: list[s
         reader.problem(at, f"{text!r} names an interface; leave out {text[text.index('%') :]!r} and say it in 'dev'")
         return ""
     try:
-        return str(ipaddress.ip_network(text))
+        network = ipaddress.ip_network(text)
+        if network.prefixlen >= 96 and _holds_ipv4(network.network_address):
+            reader.problem(at, f"{text!r} is an IPv6 spelling of IPv4 addresses, which no packet carries")
+        return str(network)
     except ValueError:
         pass
     try:
@@ -564,7 +589,15 @@ def read_sysctls(reader: Reader, value: Any, path: str) -> dict[str, WantedSysct
             found[key] = WantedSysctl(key, normal(str(item)), at)
         else:
             reader.problem(at, f"{_show(item)} is no value for a sysctl: a number, a string, true or false")
+    _check_forwarding(reader, found)
     return found
+
+
+def _check_forwarding(reader: Reader, sysctls: dict[str, WantedSysctl]) -> None:
+    """Two names of one switch (devinet_sysctl_forward()) must not contradict each other."""
+    short, long = (sysctls.get(key) for key in ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding"))
+    if short and long and short.value != long.value:
+        reader.problem(long.path, f"{long.value!r} contradicts {short.path}, which is the same switch")
 
 
 # --- links -----------------------------------------------------------------------------------------------------------
@@ -720,6 +753,10 @@ def _did_you_mean(word: str, words: Collection[str], listed: bool = True) -> str
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; there are {_or(sorted(words), 'and')}" if listed and words else ""
+
+
+def _holds_ipv4(ip: IPAddress) -> bool:
+    return int(ip) > 1 and any(ip in network for network in _EMBEDDED_IPV4)
 
 
 def _is_prefix(text: str) -> bool:

@@ -53,10 +53,11 @@ def run(
         ]
         leaving = None if wait_seconds is None or not removed else Leaving(machine, removed, wait_seconds)
         application = Application(planned, state, machine, wanted.lab)
-        application.apply()
-        if planned.steps:
-            _verify(wanted, machine, application)
-        application.commit()
+        with application.uninterrupted():
+            application.apply()
+            if planned.steps:
+                _verify(wanted, machine, application)
+            application.commit()
         if leaving:
             after.callback(leaving.wait)
         return planned

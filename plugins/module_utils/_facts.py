@@ -37,7 +37,7 @@ def gather(names: Sequence[str] | None, sysctls: Sequence[str], lab: str) -> Fac
     if os.geteuid() != 0:
         raise Missing("the inside of a namespace can be seen only as root; use 'become: true'")
     entries = namespaces.entries()
-    broken = {entry.name: entry for entry in entries if entry.kind in ("stale", "dangling")}
+    broken = {entry.name: entry for entry in entries if not entry.inode}
     with Machine() as machine:
         known = [HOST, *machine.all_names()]
         asked = list(dict.fromkeys(known if names is None else names))

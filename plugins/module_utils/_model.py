@@ -32,6 +32,9 @@ LOCAL_TABLE = 255
 #: ip6_route_add() gives a route without a metric this one (IP6_RT_PRIO_USER).
 DEFAULT_METRIC_V6 = 1024
 
+#: addrconf_prefix_route() gives the route of an address's prefix this one (IP6_RT_PRIO_ADDRCONF).
+CONNECTED_METRIC_V6 = 256
+
 #: The MTU that the kernel gives a new veth and the one that it gives a loopback device.
 DEFAULT_MTU = 1500
 LOOPBACK_MTU = 65536
@@ -39,6 +42,7 @@ LOOPBACK_MTU = 65536
 #: Below this MTU the kernel takes IPv6 away from a link (IPV6_MIN_MTU, RFC 8200).
 IPV6_MIN_MTU = 1280
 
+IPAddress = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 IPInterface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
 IPNetwork = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]
 
@@ -258,6 +262,8 @@ class State:
     namespaces: dict[str, Namespace] = field(default_factory=dict)
     #: Names in /run/netns that stand for no namespace: left over from an interrupted ``ip netns add`` or a reboot.
     stale: frozenset[str] = frozenset()
+    #: Names in /run/netns that something else has which is no namespace, and what it is, in words.
+    obstacles: dict[str, str] = field(default_factory=dict)
     #: The names of all namespaces, looked at or not.
     names: frozenset[str] = frozenset()
     remembered: tuple[Remembered, ...] = ()

@@ -37,7 +37,11 @@ class NamespaceError(NslabError):
 
 
 class Entry(NamedTuple):
-    """A name in /run/netns. ``kind``: mount, symlink (somebody's link to /proc/PID/ns/net), stale, or dangling."""
+    """A name in /run/netns. ``kind``:
+
+    mount or symlink (somebody's link to /proc/PID/ns/net) for a namespace; stale for the empty file of an interrupted
+    ``ip netns add`` or of before a reboot, dangling for a symlink that leads to no namespace, foreign for all else.
+    """
 
     name: str
     kind: str
@@ -119,9 +123,11 @@ def _entry(name: str) -> Entry:
         found = os.stat(path)
     except OSError:
         return Entry(name, "dangling" if target else "stale", 0, target)
-    if found.st_dev != _nsfs_device():
-        return Entry(name, "stale", 0, target)
-    return Entry(name, "symlink" if target else "mount", found.st_ino, target)
+    if found.st_dev == _nsfs_device():
+        return Entry(name, "symlink" if target else "mount", found.st_ino, target)
+    if target:
+        return Entry(name, "dangling", 0, target)
+    return Entry(name, "stale" if stat.S_ISREG(found.st_mode) else "foreign", 0, "")
 
 
 def _nsfs_device() -> int:
@@ -232,14 +238,17 @@ def give_name(handle: Handle) -> None:
             raise NamespaceError(f"cannot name the namespace {name} in {RUN_DIRECTORY}: {error.strerror}") from error
 
 
-def remove_name(name: str, inode: int = 0) -> None:
-    """Take a name from /run/netns. A name that is gone, or that stands for another inode by now, is left alone."""
+def remove_name(name: str, inode: int) -> None:
+    """Take a name from /run/netns, of the namespace with that inode, or one that stands for none (0).
+
+    A name that is gone, or that stands for something else by now, is left alone.
+    """
     path = f"{RUN_DIRECTORY}/{name}"
     with _locked_run_directory():
         if not os.path.lexists(path):
             return
         entry = _entry(name)
-        if inode and entry.inode != inode:
+        if entry.inode != inode:
             return
         try:
             if entry.kind == "mount":

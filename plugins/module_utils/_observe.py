@@ -37,6 +37,7 @@ def observe(machine: Machine, wanted: Wanted) -> State:
     entries = namespaces.entries()
     state = State(
         stale=frozenset(entry.name for entry in entries if entry.kind == "stale"),
+        obstacles={entry.name: _obstacle(entry) for entry in entries if entry.kind in ("dangling", "foreign")},
         names=frozenset(entry.name for entry in entries if entry.inode),
     )
     if wanted.lab:
@@ -55,6 +56,11 @@ def observe(machine: Machine, wanted: Wanted) -> State:
         look.at([HOST, *machine.all_names()])
     _find_sysctls(machine, wanted, state)
     return state
+
+
+def _obstacle(entry: namespaces.Entry) -> str:
+    what = f"a symlink to {entry.target}" if entry.target else "neither a file nor a symlink"
+    return f"{namespaces.RUN_DIRECTORY}/{entry.name} is {what}, which is no namespace"
 
 
 def _is_marked(machine: Machine, name: str, lab: str) -> bool:

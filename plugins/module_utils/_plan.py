@@ -29,6 +29,7 @@ from . import _changes as c
 from ._errors import Problem, Refused
 from ._kernel import consequence, copy, mark_of, needs_gateway, new_namespace, play
 from ._model import (
+    CONNECTED_METRIC_V6,
     MAIN_TABLE,
     STATIC_ROUTE_PROTOCOLS,
     Address,
@@ -137,6 +138,9 @@ class _Planner:
         inode = self.state.namespaces[end.namespace].inode
         return Remembered(kind, end.namespace, inode, end.interface, before, after)
 
+    def _taking_over(self) -> str:
+        return "take it over with 'adopt: true'" if self.wanted.whole else "leave 'lab' out"
+
     def _is_ours(self, end: Endpoint) -> bool:
         return end in self.wires or mark_of(self.state, end) == self.wanted.lab
 
@@ -183,6 +187,8 @@ class _Planner:
         for name in self.wanted.absent_namespaces:
             if name in self.state.stale:
                 self._do(c.RemoveNamespace(name, stale=True))
+            elif name in self.state.obstacles:
+                self._problem("name", f"{self.state.obstacles[name]}; it is not removed")
 
     def _may_go(self, name: str) -> bool:
         """Is the namespace there, and may it be removed? With a lab, only what carries its mark may."""
@@ -277,7 +283,9 @@ class _Planner:
             namespace = self.state.namespaces.get(wanted.name)
             if not wanted.create:
                 continue
-            if namespace is None:
+            if namespace is None and wanted.name in self.state.obstacles:
+                self._problem(wanted.path, f"{self.state.obstacles[wanted.name]}; remove it or choose another name")
+            elif namespace is None:
                 stale = wanted.name in self.state.stale
                 self._do(c.AddNamespace(wanted.name, mark(lab), stale, wanted.path))
             elif lab and namespace.lab != lab:
@@ -286,7 +294,7 @@ class _Planner:
                     self._problem(
                         wanted.path,
                         f"the namespace {wanted.name} exists already and {owner}; "
-                        "remove it, choose another name, or take it over with 'adopt: true'",
+                        f"remove it, choose another name, or {self._taking_over()}",
                     )
                     continue
                 end = Endpoint(wanted.name, "lo")
@@ -386,8 +394,8 @@ class _Planner:
                 whose = f"belongs to lab {owner!r}" if owner else "is not marked as this lab's"
                 self._problem(
                     wire.path,
-                    f"the veth {end} exists already and {whose}; remove it, choose another name, or take it over "
-                    "with 'adopt: true'",
+                    f"the veth {end} exists already and {whose}; remove it, choose another name, or "
+                    f"{self._taking_over()}",
                 )
                 return
 
@@ -605,13 +613,14 @@ class _Planner:
         return route._replace(nexthops=tuple(sorted(found))) if len(found) == len(hops) else None
 
     def _connected(self, namespace: Namespace, route: Route) -> str:
-        """The address whose connected route has the same key as this one. IPv6 gives those a metric of 256."""
-        if route.family == 6 or route.table != MAIN_TABLE or route.metric:
+        """The address whose connected route has the same key as this one."""
+        if route.table != MAIN_TABLE or route.metric != (CONNECTED_METRIC_V6 if route.family == 6 else 0):
             return ""
         for link in namespace.links.values():
-            for address in link.addresses if link.up else ():
+            for address in _all(link) if link.up else ():
                 network = address.ip.network
-                if str(network) == route.to and network.prefixlen < 32 and not address.noprefixroute:
+                has_route = network.prefixlen < network.max_prefixlen and not address.noprefixroute
+                if str(network) == route.to and has_route and address.scope != "host":
                     return f"{address.address} of {link.name}"
         return ""
 
@@ -635,6 +644,10 @@ class _Planner:
                 f"{hop.via!r} is an address of the namespace {namespace.name} itself; "
                 "a gateway is the neighbour's address on the same link",
             )
+            return None
+        if any(_is_broadcast(hop.via, address) for link in namespace.links.values() for address in link.addresses):
+            text = "is the broadcast address of a connected prefix; a gateway is one neighbour's address"
+            self._problem(f"{path}.via", f"{hop.via!r} {text}")
             return None
         if hop.dev and via.version == 6 and via.is_link_local:
             return hop
@@ -822,6 +835,11 @@ def _is_replaceable(there: Route, wanted: Route) -> bool:
 
 def _same_v6(address: Address, others: Iterable[Address]) -> bool:
     return address.family == 6 and any(address.address == other.address for other in others)
+
+
+def _is_broadcast(address: str, own: Address) -> bool:
+    network = own.ip.network
+    return network.version == 4 and network.prefixlen < 31 and address == str(network.broadcast_address)
 
 
 def _all(link: Link) -> list[Address]:
