@@ -196,6 +196,41 @@ class Route(NamedTuple):
         return "link" if self.family == 4 and self.type == "unicast" and not (self.via or self.nexthops) else "global"
 
 
+class NatRule(NamedTuple):
+    """One rule of address translation in one chain, for one family. Empty words are absent ones.
+
+    ``negated`` names those of the matches (source, ..., mark) that shall not match, in the order of the fields.
+    """
+
+    chain: str  # prerouting, output (both for dnat), postrouting
+    action: str  # dnat, snat, masquerade
+    family: int = 4
+    #: Prefixes, always with their length.
+    source: str = ""
+    destination: str = ""
+    in_interface: str = ""
+    out_interface: str = ""
+    #: tcp, udp, sctp, dccp, udplite, icmp, icmpv6, or another protocol's name or number.
+    protocol: str = ""
+    #: Ports and ranges, in ascending order, with commas between: ``80,443,8000-8100``.
+    source_ports: str = ""
+    destination_ports: str = ""
+    #: ``0x1``, or with a mask ``0x1/0xff``.
+    mark: str = ""
+    negated: tuple[str, ...] = ()
+    #: Only what is addressed to the namespace itself.
+    local: bool = False
+    #: One address, or the first and the last of a range with ``-`` between.
+    to_address: str = ""
+    #: One port, or the first and the last of a range with ``-`` between.
+    to_ports: str = ""
+    random_fully: bool = False
+    persistent: bool = False
+    comment: str = ""
+    #: What stands in the place of a rule but cannot be said in these words: somebody has changed it by hand.
+    unknown: str = ""
+
+
 # --- what is ---------------------------------------------------------------------------------------------------------
 
 
