@@ -396,6 +396,21 @@ def test_a_signal_takes_effect_between_steps(monkeypatch: pytest.MonkeyPatch) ->
     assert not differences(before, host_without_lab_traces())
 
 
+def test_a_signal_in_the_last_step_takes_effect(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = host_without_lab_traces()
+
+    def and_signal(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return plan(*arguments)
+
+    plan = engine.plan
+    # The second plan of a run is that of the verification, after the last step.
+    monkeypatch.setattr(engine, "plan", lambda *arguments: setattr(engine, "plan", and_signal) or plan(*arguments))
+    with pytest.raises(StepFailed, match="stopped by SIGTERM"):
+        run(routed())
+    assert not differences(before, host_without_lab_traces())
+
+
 # --- foreign things ---------------------------------------------------------------------------------------------------
 
 
@@ -414,6 +429,43 @@ def test_a_foreign_namespace_is_refused_unless_adopted() -> None:
     assert "namespaces.router: the namespace router exists already and is not marked" in refused(routed())
     assert "change link router:lo alias '' -> 'nslab:routed'" in run(routed(), adopt=True)
     assert run(routed()) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "fact"),
+    [
+        (lambda path: path.symlink_to("/proc/0/ns/net"), "is a symlink to /proc/0/ns/net, which is no namespace"),
+        (lambda path: path.symlink_to("/etc/passwd"), "is a symlink to /etc/passwd, which is no namespace"),
+        (Path.mkdir, "is neither a file nor a symlink, which is no namespace"),
+    ],
+    ids=["dangling symlink", "symlink", "folder"],
+)
+def test_what_is_no_namespace_is_neither_replaced_nor_removed(make: Callable[[Path], None], fact: str) -> None:
+    ip("netns", "add", "other")
+    path = Path("/run/netns/router")
+    make(path)
+    with pytest.raises(Refused) as caught:
+        run(routed())
+    assert f"namespaces.router: {path} {fact}; remove it or choose another name" in str(caught.value)
+    with pytest.raises(Refused, match="it is not removed"):
+        netns("router", state="absent")
+    assert os.path.lexists(path)
+
+
+def test_a_name_that_is_no_longer_stale_is_not_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ip("netns", "add", "other")
+    Path("/run/netns/a").touch()
+    remove = _namespaces.remove_name
+
+    def after_another(name: str, inode: int) -> None:
+        Path("/run/netns/a").unlink()
+        ip("netns", "add", "a")
+        remove(name, inode)
+
+    monkeypatch.setattr(_namespaces, "remove_name", after_another)
+    with pytest.raises(StepFailed, match="the kernel did not keep what was set: remove namespace a"):
+        netns("a", state="absent")
+    assert named_namespaces() == ["a", "other"]
 
 
 def test_a_namespace_of_another_lab_is_refused() -> None:
@@ -488,10 +540,12 @@ def test_rollback_of_forwarding_restores_what_the_kernel_changed_along_with_it()
         ({"to": "default", "via": "10.0.0.2", "dev": "lo"}, "is not reachable on lo"),
         ({"to": "default", "via": "10.0.0.2", "dev": "e1"}, "routes[0].dev: there is no link 'e1' in the namespace a"),
         ({"to": "default", "via": "10.0.0.2", "src": "10.0.0.3"}, "routes[0].src: '10.0.0.3' is no address"),
+        ({"to": "default", "via": "10.0.0.255"}, "routes[0].via: '10.0.0.255' is the broadcast address"),
+        ({"to": "fd00::/64", "dev": "e0", "metric": 256}, "the kernel makes a route to fd00::/64 itself, from the"),
     ],
 )
 def test_routes_that_the_kernel_would_refuse_are_refused_before(route: Any, words: str) -> None:
-    interfaces = {"e0": {"addresses": ["10.0.0.1/24"]}}
+    interfaces = {"e0": {"addresses": ["10.0.0.1/24", {"address": "fd00::1/64", "nodad": True}]}}
     document = {
         "name": "x",
         "namespaces": {"a": {"interfaces": interfaces, "routes": [route]}, "b": {}},

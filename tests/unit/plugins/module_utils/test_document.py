@@ -93,6 +93,7 @@ BAD = [
     ((*SERVER, "addresses", ["10.0.1.0/24"]), "namespaces.server.interfaces.vethS.addresses[0]", "network address"),
     ((*SERVER, "addresses", ["10.0.1.255/24"]), "namespaces.server.interfaces.vethS.addresses[0]", "broadcast"),
     ((*SERVER, "addresses", ["224.0.0.1/4"]), "namespaces.server.interfaces.vethS.addresses[0]", "can have"),
+    ((*SERVER, "addresses", ["::ffff:1.2.3.4/96"]), "namespaces.server.interfaces.vethS.addresses[0]", "can have"),
     ((*SERVER, "addresses", ["::/64"]), "namespaces.server.interfaces.vethS.addresses[0]", "can have"),
     (
         (*SERVER, "addresses", ["10.0.1.2/255.255.255.0"]),
@@ -190,7 +191,35 @@ BAD = [
         "namespaces.router.routes[0].nexthops[0].weight",
         "from 1 to 256",
     ),
+    ((*ROUTE, "mtu", 65521), "namespaces.router.routes[0].mtu", "from 68 to 65520"),
+    (
+        (*ROUTE, {"to": "::ffff:1.1.1.0/120", "dev": "veth-srv"}),
+        "namespaces.router.routes[0].to",
+        "an IPv6 spelling of IPv4 addresses",
+    ),
+    (
+        (*ROUTE, {"to": "default", "via": "::10.0.1.2"}),
+        "namespaces.router.routes[0].via",
+        "an IPv6 spelling of an IPv4 address",
+    ),
     # sysctls
+    (
+        (*NS, "sysctls", {"net.ipv4.ip_forward": 1, "net.ipv4.conf.all.forwarding": 0}),
+        "namespaces.router.sysctls['net.ipv4.conf.all.forwarding']",
+        "'0' contradicts namespaces.router.sysctls['net.ipv4.ip_forward']",
+    ),
+    *(
+        (
+            (*NS, {"sysctls": {key: 1}, "interfaces": {"veth-srv": {"addresses": ["2001:db8::1/64"]}}}),
+            "namespaces.router.interfaces.veth-srv.addresses[0]",
+            "takes IPv6 away from veth-srv",
+        )
+        for key in (
+            "net.ipv6.conf.all.disable_ipv6",
+            "net.ipv6.conf.default.disable_ipv6",
+            "net.ipv6.conf.veth-srv.disable_ipv6",
+        )
+    ),
     ((*NS, "sysctls", {"kernel.hostname": "x"}), "namespaces.router.sysctls['kernel.hostname']", "no sysctl of the"),
     ((*NS, "sysctls", {"net.ipv4.ip_forward": None}), "namespaces.router.sysctls['net.ipv4.ip_forward']", "no value"),
     (
