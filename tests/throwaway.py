@@ -36,6 +36,11 @@ _LINK_KEYS = (
 _ADDRESS_KEYS = ("family", "local", "peer", "prefixlen", "broadcast", "anycast", "scope", "label", "metric", "protocol")
 _ADDRESS_FLAGS = ("secondary", "dynamic", "noprefixroute", "nodad", "deprecated", "home", "mngtmpaddr", "temporary")
 
+_BRIDGE_KEYS = ("ageing_time", "forward_delay", "group_fwd_mask", "mcast_snooping", "stp_state", "vlan_filtering")
+_PORT_KEYS = (
+    "cost", "flood", "guard", "hairpin", "isolated", "learning", "mcast_flood", "neigh_suppress", "priority",
+)  # fmt: skip
+
 # What comes with the carrier.
 _WITH_CARRIER = ("fe80:", "ff00:")
 _CARRIER_FLAGS = {"LOWER_UP", "NO-CARRIER", "M-DOWN"}
@@ -209,7 +214,10 @@ def _settled_links(namespace: str | None) -> list[dict[str, Any]]:
 
 def _link(link: dict[str, Any]) -> dict[str, Any]:
     kept = {key: link[key] for key in _LINK_KEYS if key in link}
-    kept["kind"] = link.get("linkinfo", {}).get("info_kind")
+    info = link.get("linkinfo", {})
+    kept["kind"] = info.get("info_kind")
+    kept["bridge"] = {key: value for key, value in info.get("info_data", {}).items() if key in _BRIDGE_KEYS}
+    kept["port"] = {key: value for key, value in info.get("info_slave_data", {}).items() if key in _PORT_KEYS}
     # Where the peer is another namespace its index is known, but no name.
     kept["peer"] = link.get("link", link.get("link_index"))
     kept["flags"] = sorted(set(link["flags"]) - _CARRIER_FLAGS)

@@ -24,7 +24,7 @@ from . import _memory as memory
 from . import _sysctl as sysctl
 from ._errors import NslabError, StepFailed
 from ._machine import Machine
-from ._model import Endpoint, Remembered, State
+from ._model import BIRTH_GROUP, Endpoint, Remembered, State
 from ._netlink import decode, encode
 from ._plan import Plan
 
@@ -43,6 +43,7 @@ class Application:
             name: {link.name: link.index for link in namespace.links.values()}
             for name, namespace in state.namespaces.items()
         }
+        self._unfinished = {end for end, link in state.links() if link.unfinished}
         self._journal: list[c.Step] = []
         #: The signals that asked this process to stop, since ``uninterrupted`` was entered.
         self._stops: list[int] = []
@@ -83,8 +84,8 @@ class Application:
                 self._remember(step.remember)
             self._make(step.change)
         except (NslabError, OSError) as error:
-            if isinstance(step.change, c.SetLink):
-                # One message may set several things; the kernel stops at the one that fails (do_setlink()).
+            if isinstance(step.change, (c.SetLink, c.SetBridge, c.SetPort, c.SetVlans)):
+                # One step may set several things; the kernel stops at the one that fails (do_setlink()).
                 self._journal.append(step)
             raise StepFailed(str(step.change.describe()), step.change.path, _words(error), self.roll_back()) from error
         except BaseException:
@@ -132,6 +133,11 @@ class Application:
             c.RemoveNamespace: self._remove_namespace,
             c.RestoreNamespace: self._restore_namespace,
             c.AddVeth: self._add_veth,
+            c.AddBridge: self._add_bridge,
+            c.SetBridge: self._set_bridge,
+            c.SetMaster: self._set_master,
+            c.SetPort: self._set_port,
+            c.SetVlans: self._set_vlans,
             c.RemoveLink: self._remove_link,
             c.MoveLink: self._move_link,
             c.SetLink: self._set_link,
@@ -164,19 +170,50 @@ class Application:
         settings = list(zip(change.mtus, change.macs, change.indexes))
         session = self._machine.session(here.namespace)
         peer_fd = self._machine.handle(there.namespace).fd
-        encode.add_veth(session, here.interface, there.interface, peer_fd, settings)
+        group = BIRTH_GROUP if any(change.aliases) else 0
+        encode.add_veth(session, here.interface, there.interface, peer_fd, settings, group)
         try:
             for end, alias in zip(change.ends, change.aliases):
                 found = decode.link(self._machine.session(end.namespace), name=end.interface)
                 if found is None:
                     raise NslabError(f"{end} was removed or renamed by somebody else while it was made")
                 self._indexes[end.namespace][end.interface] = found.ifindex
-                if alias:
-                    encode.set_link(self._machine.session(end.namespace), found.ifindex, alias=alias)
+                if group:
+                    encode.set_link(self._machine.session(end.namespace), found.ifindex, alias=alias, group=0)
         except BaseException:
             with contextlib.suppress(NslabError, KeyError):
                 encode.remove_link(session, self._index(here))
             raise
+
+    def _add_bridge(self, change: c.AddBridge) -> None:
+        session, name = self._machine.session(change.end.namespace), change.end.interface
+        group = BIRTH_GROUP if change.alias else 0
+        encode.add_bridge(session, name, dict(change.settings), change.mac, change.ifindex, group)
+        found = decode.link(session, name=name)
+        if found is None:
+            raise NslabError(f"{change.end} was removed or renamed by somebody else while it was made")
+        self._indexes[change.end.namespace][name] = found.ifindex
+        if change.alias:
+            try:
+                encode.set_link(session, found.ifindex, alias=change.alias, group=0)
+            except BaseException:
+                encode.remove_link(session, found.ifindex)
+                raise
+
+    def _set_bridge(self, change: c.SetBridge) -> None:
+        encode.set_bridge(self._machine.session(change.end.namespace), self._index(change.end), dict(change.settings))
+
+    def _set_master(self, change: c.SetMaster) -> None:
+        master = self._index(change.end._replace(interface=change.master)) if change.master else 0
+        encode.set_master(self._machine.session(change.end.namespace), self._index(change.end), master)
+
+    def _set_port(self, change: c.SetPort) -> None:
+        encode.set_port(self._machine.session(change.end.namespace), self._index(change.end), dict(change.settings))
+
+    def _set_vlans(self, change: c.SetVlans) -> None:
+        remove = [vlan for vlan in change.before if vlan not in change.vlans]
+        add = [vlan for vlan in change.vlans if vlan not in change.before]
+        encode.set_vlans(self._machine.session(change.end.namespace), self._index(change.end), remove, add)
 
     def _remove_link(self, change: c.RemoveLink) -> None:
         encode.remove_link(self._machine.session(change.end.namespace), self._index(change.end))
@@ -193,7 +230,9 @@ class Application:
 
     def _set_link(self, change: c.SetLink) -> None:
         session = self._machine.session(change.end.namespace)
-        encode.set_link(session, self._index(change.end), mtu=change.mtu, mac=change.mac, alias=change.alias)
+        group = 0 if change.end in self._unfinished and change.alias else None
+        index = self._index(change.end)
+        encode.set_link(session, index, mtu=change.mtu, mac=change.mac, alias=change.alias, group=group)
 
     def _set_up(self, change: c.SetUp) -> None:
         encode.set_link(self._machine.session(change.end.namespace), self._index(change.end), up=change.up)

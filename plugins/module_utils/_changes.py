@@ -12,9 +12,10 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Union
 
-from ._model import DEFAULT_MTU, Address, Endpoint, Remembered, Route
+from ._model import BRIDGE_SETTINGS, DEFAULT_MTU, PORT_SETTINGS, Address, Endpoint, Remembered, Route, Vlan
 from ._sysctl_keys import name_of
 
 
@@ -22,7 +23,7 @@ class Description(NamedTuple):
     """How a change reads. ``before`` and ``after`` are the object as one line each; "" where it is not there."""
 
     action: str  # add, remove, change, move
-    object: str  # namespace, veth, link, address, route, sysctl
+    object: str  # namespace, veth, bridge, port, link, address, route, sysctl
     namespace: str
     name: str
     before: str
@@ -96,6 +97,80 @@ class AddVeth(NamedTuple):
             words = [str(end), "" if mtu in (0, DEFAULT_MTU) else f"mtu {mtu}", f"mac {mac}" if mac else ""]
             ends.append(" ".join(filter(None, words)))
         return Description("add", "veth", *self.ends[0], "", "veth " + " -- ".join(ends))
+
+
+class AddBridge(NamedTuple):
+    """Make a bridge, which stays down. MAC "" and ifindex 0 are the kernel's choice."""
+
+    end: Endpoint
+    settings: tuple[tuple[str, int], ...] = ()
+    mac: str = ""
+    alias: str = ""
+    ifindex: int = 0
+    path: str = ""
+
+    def describe(self) -> Description:
+        words = [*_values(self.settings, BRIDGE_SETTINGS), *([f"mac {self.mac}"] if self.mac else [])]
+        return Description("add", "bridge", *self.end, "", " ".join([f"bridge {self.end}", *words]))
+
+
+class SetBridge(NamedTuple):
+    """Change settings of a bridge (BRIDGE_SETTINGS)."""
+
+    end: Endpoint
+    settings: tuple[tuple[str, int], ...]
+    before: tuple[tuple[str, int], ...] = ()
+    path: str = ""
+
+    def describe(self) -> Description:
+        before, after = (
+            " ".join([f"bridge {self.end}", *_values(settings, BRIDGE_SETTINGS)])
+            for settings in (self.before, self.settings)
+        )
+        return Description("change", "bridge", *self.end, before, after)
+
+
+class SetMaster(NamedTuple):
+    """Make a link a port of a bridge in its namespace, or of none (""). The settings that it had as a port are lost."""
+
+    end: Endpoint
+    master: str
+    before: str = ""
+    path: str = ""
+
+    def describe(self) -> Description:
+        action = "remove" if not self.master else "change" if self.before else "add"
+        before, after = (f"port {self.end} of {name}" if name else "" for name in (self.before, self.master))
+        return Description(action, "port", *self.end, before, after)
+
+
+class SetPort(NamedTuple):
+    """Change settings of a bridge port (PORT_SETTINGS). ``before`` lacks what only the kernel can tell."""
+
+    end: Endpoint
+    settings: tuple[tuple[str, int], ...]
+    before: tuple[tuple[str, int], ...] = ()
+    path: str = ""
+
+    def describe(self) -> Description:
+        before = f"port {self.end} {' '.join(_values(self.before, PORT_SETTINGS))}" if self.before else ""
+        after = f"port {self.end} {' '.join(_values(self.settings, PORT_SETTINGS))}"
+        return Description("change", "port", *self.end, before, after)
+
+
+class SetVlans(NamedTuple):
+    """Change the VLANs of a bridge port."""
+
+    end: Endpoint
+    vlans: tuple[Vlan, ...]
+    before: tuple[Vlan, ...] = ()
+    path: str = ""
+
+    def describe(self) -> Description:
+        before, after = (
+            f"port {self.end} vlans {', '.join(map(str, vlans)) or 'none'}" for vlans in (self.before, self.vlans)
+        )
+        return Description("change", "port", *self.end, before, after)
 
 
 class RemoveLink(NamedTuple):
@@ -235,6 +310,11 @@ Change = Union[
     RemoveNamespace,
     RestoreNamespace,
     AddVeth,
+    AddBridge,
+    SetBridge,
+    SetMaster,
+    SetPort,
+    SetVlans,
     RemoveLink,
     MoveLink,
     SetLink,
@@ -255,6 +335,16 @@ class Step(NamedTuple):
     change: Change
     undo: tuple[Change, ...] = ()
     remember: tuple[Remembered, ...] = ()
+
+
+def _values(settings: Iterable[tuple[str, int]], kinds: Mapping[str, tuple[str, int | None]]) -> list[str]:
+    """Settings as ``ip link`` and ``bridge link`` write them, with times in seconds."""
+    words = []
+    for name, value in settings:
+        kind = kinds[name][0]
+        text = ("on" if value else "off") if kind == "flag" else f"{value / 100:g}" if kind == "time" else str(value)
+        words.append(f"{name} {text}")
+    return words
 
 
 def _settings(mtu: int | None, mac: str | None, alias: str | None) -> str:

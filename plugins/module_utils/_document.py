@@ -12,14 +12,14 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ._errors import InvalidInput, Problem
+from ._errors import InvalidInput, Problem, did_you_mean
 from ._model import (
+    BRIDGE_SETTINGS,
     DEFAULT_METRIC_V6,
     DEFAULT_MTU,
     HOST,
@@ -27,15 +27,20 @@ from ._model import (
     LOCAL_TABLE,
     LOOPBACK_MTU,
     MAIN_TABLE,
+    MAX_PORTS,
+    PORT_SETTINGS,
     Address,
     Endpoint,
     IPAddress,
     NextHop,
     Route,
+    Vlan,
     Wanted,
     WantedAddress,
+    WantedBridge,
     WantedLink,
     WantedNamespace,
+    WantedPort,
     WantedRoute,
     WantedSysctl,
     Wire,
@@ -46,8 +51,11 @@ if TYPE_CHECKING:
     from ._probe import Probe
 
 _TOPOLOGY_KEYS = ("name", "namespaces", "links", "probes")
-_NAMESPACE_KEYS = ("interfaces", "routes", "sysctls")
+_NAMESPACE_KEYS = ("interfaces", "bridges", "routes", "sysctls")
 _INTERFACE_KEYS = ("addresses", "mtu", "mac", "up")
+_BRIDGE_KEYS = (*_INTERFACE_KEYS, *BRIDGE_SETTINGS, "ports")
+_PORT_KEYS = (*PORT_SETTINGS, "vlans")
+_VLAN_KEYS = ("vid", "pvid", "untagged")
 _ADDRESS_KEYS = ("address", "nodad", "noprefixroute", "label", "scope", "preferred_lft")
 _ROUTE_KEYS = ("to", "via", "dev", "src", "metric", "table", "scope", "onlink", "mtu", "type", "nexthops")
 _NEXTHOP_KEYS = ("via", "dev", "weight", "onlink")
@@ -252,6 +260,7 @@ def _namespace(reader: Reader, name: str, value: Any, path: str) -> WantedNamesp
     for interface, settings in reader.mapping(body.get("interfaces"), f"{path}.interfaces").items():
         reader.name_of_interface(interface, f"{path}.interfaces.{interface}")
         wanted.links[interface] = read_interface(reader, interface, settings, f"{path}.interfaces.{interface}")
+    _bridges(reader, body.get("bridges"), wanted)
     if wanted.create:
         # A namespace of the lab has its lo, up, with nothing on it that the document does not name.
         loopback = wanted.links.setdefault("lo", WantedLink("lo", path))
@@ -304,6 +313,130 @@ def read_interface(reader: Reader, name: str, value: Any, path: str) -> WantedLi
         if label and not label.startswith(name):
             reader.problem(f"{item.path}.label", f"{label!r} has to begin with the interface's name, {name!r}")
     return link
+
+
+def _bridges(reader: Reader, value: Any, namespace: WantedNamespace) -> None:
+    taken: dict[str, str] = {}
+    for name, settings in reader.mapping(value, f"{namespace.path}.bridges").items():
+        path = f"{namespace.path}.bridges.{name}"
+        reader.name_of_interface(name, path)
+        if name in namespace.links:
+            reader.problem(path, f"{name!r} stands at {namespace.links[name].path} too; a bridge stands here only")
+            continue
+        link = read_bridge(reader, name, settings, path)
+        # A bridge of the lab is its own: up, with nothing on it that the document does not name.
+        link.up = True if link.up is None else link.up
+        link.purge = True
+        namespace.links[name] = link
+        if link.bridge:
+            link.bridge.purge = True
+            for port in link.bridge.ports.values():
+                if port.name in taken:
+                    reader.problem(
+                        port.path, f"{port.name!r} is a port of two bridges: it is at {taken[port.name]} too"
+                    )
+                taken.setdefault(port.name, port.path)
+
+
+def read_bridge(reader: Reader, name: str, value: Any, path: str) -> WantedLink:
+    """A bridge: what an interface carries, its settings, and its ports. ``path`` may be empty, as for interfaces."""
+    body = reader.mapping(value, path, _BRIDGE_KEYS)
+    if name == "lo":
+        reader.problem(path or "name", "lo is every namespace's own loopback, no bridge")
+    link = read_interface(reader, name, {key: body.get(key) for key in _INTERFACE_KEYS}, path)
+    link.bridge = WantedBridge(create=True)
+    for key in BRIDGE_SETTINGS:
+        if body.get(key) is not None:
+            link.bridge.settings[key] = _bridge_setting(reader, key, body[key], _join(path, key))
+    settings = link.bridge.settings
+    # The kernel holds forward_delay to these limits only where the spanning tree is on (br_set_forward_delay()).
+    if settings.get("stp") and "forward_delay" in settings and not 200 <= settings["forward_delay"] <= 3000:
+        reader.problem(_join(path, "forward_delay"), "has to be from 2 to 30 (seconds) with 'stp'")
+    link.bridge.ports = read_ports(reader, body.get("ports"), _join(path, "ports"), name)
+    return link
+
+
+def _bridge_setting(reader: Reader, key: str, value: Any, path: str) -> int:
+    kind = BRIDGE_SETTINGS[key][0]
+    if kind == "flag":
+        return int(reader.boolean(value, path))
+    if kind == "time":
+        # USER_HZ is 100 on every architecture that matters: the kernel takes hundredths of a second.
+        seconds = 0.0 if value == 0 and not isinstance(value, bool) else reader.number(value, path, 0, 1_000_000)
+        return round(seconds * 100)
+    if key == "vlan_default_pvid":
+        return reader.integer(value, path, 0, 4094)
+    mask = reader.integer(value, path, 0, 0xFFFF)
+    # BR_GROUPFWD_RESTRICTED: STP, MAC pause and LACP frames are never forwarded.
+    if mask & 0x7:
+        reader.problem(
+            path, f"{mask:#x} has one of the bits 0 to 2, whose frames the kernel does not let a bridge forward"
+        )
+    return mask
+
+
+def read_ports(reader: Reader, value: Any, path: str, bridge: str) -> dict[str, WantedPort]:
+    """Ports of a bridge: a dictionary of settings by name, or a list of names and of dictionaries with ``name``."""
+    found: dict[str, WantedPort] = {}
+    items: list[tuple[Any, Any, str]] = []
+    if isinstance(value, Mapping):
+        items = [(name, body, _join(path, str(name))) for name, body in value.items()]
+    else:
+        for i, item in enumerate(reader.sequence(value, path)):
+            at = f"{path}[{i}]"
+            if not isinstance(item, Mapping):
+                items.append((item, None, at))
+            elif "name" not in item:
+                reader.problem(at, "the key 'name' is missing")
+            else:
+                items.append((item["name"], {key: entry for key, entry in item.items() if key != "name"}, at))
+    for name, body, at in items:
+        before = len(reader.problems)
+        port = reader.name_of_interface(name, at)
+        if port in found:
+            reader.problem(at, f"{port!r} stands here twice: it is at {found[port].path} already")
+        elif port in ("lo", bridge):
+            reader.problem(at, f"{port!r} can be no port of the bridge {bridge}")
+        settings, vlans = _port_settings(reader, body, at)
+        if len(reader.problems) == before:
+            found[port] = WantedPort(port, at, settings, vlans)
+    if len(found) > MAX_PORTS:
+        reader.problem(path, f"has {len(found)} ports; the kernel lets a bridge have {MAX_PORTS}")
+    return found
+
+
+def _port_settings(reader: Reader, value: Any, path: str) -> tuple[dict[str, int], tuple[Vlan, ...] | None]:
+    body = {key: item for key, item in reader.mapping(value, path, _PORT_KEYS).items() if item is not None}
+    settings: dict[str, int] = {}
+    for key in PORT_SETTINGS:
+        if key not in body:
+            continue
+        if key == "cost":
+            settings[key] = reader.integer(body[key], f"{path}.{key}", 1, 65535)
+        elif key == "priority":
+            settings[key] = reader.integer(body[key], f"{path}.{key}", 0, 63)
+        else:
+            settings[key] = int(reader.boolean(body[key], f"{path}.{key}"))
+    return settings, _vlans(reader, body["vlans"], f"{path}.vlans") if "vlans" in body else None
+
+
+def _vlans(reader: Reader, value: Any, path: str) -> tuple[Vlan, ...]:
+    found: dict[int, Vlan] = {}
+    for i, item in enumerate(reader.sequence(value, path)):
+        at = f"{path}[{i}]"
+        vlan = item if isinstance(item, Mapping) else {"vid": item}
+        body = {key: entry for key, entry in reader.mapping(vlan, at, _VLAN_KEYS).items() if entry is not None}
+        if "vid" not in body:
+            reader.problem(f"{at}.vid", "is missing: the number of the VLAN, from 1 to 4094")
+            continue
+        vid = reader.integer(body["vid"], f"{at}.vid", 1, 4094)
+        flags = [reader.boolean(body[key], f"{at}.{key}") if key in body else False for key in ("pvid", "untagged")]
+        if vid in found:
+            reader.problem(at, f"the VLAN {vid} stands here twice")
+        if flags[0] and any(vlan.pvid for vlan in found.values()):
+            reader.problem(f"{at}.pvid", "a port has one PVID, the VLAN of what comes in without a tag; another has it")
+        found[vid] = Vlan(vid, *flags)
+    return tuple(sorted(found.values()))
 
 
 def _mac(reader: Reader, value: Any, path: str) -> str:
@@ -649,6 +782,10 @@ def _endpoint(reader: Reader, value: Any, path: str, wanted: Wanted, used: dict[
     if end in used:
         reader.problem(path, f"{text!r} is an end of two links: it is at {used[end]} already")
         return None
+    bridge = wanted.namespaces[namespace].links.get(interface)
+    if bridge and bridge.bridge:
+        reader.problem(path, f"{text!r} is a bridge, at {bridge.path}, and no end of a link; links end in its ports")
+        return None
     used[end] = path
     return end
 
@@ -749,10 +886,7 @@ def _or(words: Collection[str] | None, last: str) -> str:
 
 
 def _did_you_mean(word: str, words: Collection[str], listed: bool = True) -> str:
-    near = difflib.get_close_matches(word, list(words), 1)
-    if near:
-        return f"; did you mean {near[0]!r}?"
-    return f"; there are {_or(sorted(words), 'and')}" if listed and words else ""
+    return did_you_mean(word, words) or (f"; there are {_or(sorted(words), 'and')}" if listed and words else "")
 
 
 def _holds_ipv4(ip: IPAddress) -> bool:

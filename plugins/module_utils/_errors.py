@@ -9,8 +9,9 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
@@ -76,3 +77,13 @@ class StepFailed(NslabError):
         else:
             after = "Everything that this run had done was taken back."
         super().__init__(f"{where}{step}: {cause}. {after}")
+
+
+def article(word: str) -> str:
+    return f"an {word}" if word[:1] in "aeiou" else f"a {word}"
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """A hint at the known word that an unknown one resembles; empty if there is none."""
+    near = difflib.get_close_matches(word, list(words), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""

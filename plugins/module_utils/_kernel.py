@@ -18,10 +18,12 @@ from typing import Callable
 
 from . import _changes as c
 from ._model import (
+    BRIDGE_SETTINGS,
     DEFAULT_MTU,
     HOST,
     IPV6_MIN_MTU,
     LOOPBACK_MTU,
+    PORT_SETTINGS,
     Address,
     Endpoint,
     Link,
@@ -29,6 +31,7 @@ from ._model import (
     NextHop,
     Route,
     State,
+    Vlan,
 )
 from ._sysctl_keys import interface_of
 
@@ -41,7 +44,9 @@ def copy(state: State) -> State:
             name: dataclasses.replace(
                 namespace,
                 links={
-                    link.name: dataclasses.replace(link, addresses=list(link.addresses))
+                    link.name: dataclasses.replace(
+                        link, addresses=list(link.addresses), bridge=dict(link.bridge), port=dict(link.port)
+                    )
                     for link in namespace.links.values()
                 },
                 routes=list(namespace.routes),
@@ -92,12 +97,104 @@ def _add_veth(state: State, change: c.AddVeth) -> list[c.Change]:
     return [c.RemoveLink(change.ends[0], "veth", change.ends[1])]
 
 
-def _remove_link(state: State, change: c.RemoveLink) -> list[c.Change]:
+def _add_bridge(state: State, change: c.AddBridge) -> list[c.Change]:
+    settings = {name: default for name, (_kind, default) in BRIDGE_SETTINGS.items()}
+    state.namespaces[change.end.namespace].links[change.end.interface] = Link(
+        change.end.interface,
+        change.ifindex,
+        "bridge",
+        mac=change.mac,
+        alias=change.alias,
+        bridge={**settings, **dict(change.settings)},
+    )
+    return [c.RemoveLink(change.end, "bridge")]
+
+
+def _set_bridge(state: State, change: c.SetBridge) -> list[c.Change]:
     link = state.namespaces[change.end.namespace].links[change.end.interface]
+    before = tuple((name, link.bridge[name]) for name, _value in change.settings if name in link.bridge)
+    link.bridge.update(change.settings)
+    return [c.SetBridge(change.end, before, change.settings)] if before else []
+
+
+def _set_master(state: State, change: c.SetMaster) -> list[c.Change]:
+    namespace = state.namespaces[change.end.namespace]
+    link = namespace.links[change.end.interface]
+    undo: list[c.Change] = [c.SetMaster(change.end, link.master, change.master)]
+    if link.master:
+        undo += _port_again(change.end, link)
+    bridges = [change.end._replace(interface=name) for name in (link.master, change.master)]
+    own = [step for end in bridges for step in _own_mtu(state, end)]
+    link.master = change.master
+    # br_add_if() gives a port its settings, and the bridge's default VLAN.
+    link.port = {name: value for name, (_kind, value) in PORT_SETTINGS.items() if link.master and value is not None}
+    bridge = namespace.links.get(link.master)
+    pvid = bridge.bridge.get("vlan_default_pvid", 0) if bridge else 0
+    link.vlans = (Vlan(pvid, pvid=True, untagged=True),) if pvid else ()
+    return undo + own + [step for end in bridges for step in _adjust_mtu(state, end)]
+
+
+def _port_again(end: Endpoint, link: Link) -> list[c.Change]:
+    """What makes a link that has joined its bridge again the port that it was."""
+    undo: list[c.Change] = [c.SetPort(end, tuple(link.port.items()))] if link.port else []
+    pvid = Vlan(1, pvid=True, untagged=True)
+    return undo + ([c.SetVlans(end, link.vlans, (pvid,))] if link.vlans and link.vlans != (pvid,) else [])
+
+
+def _own_mtu(state: State, end: Endpoint) -> list[c.Change]:
+    """What gives a bridge its MTU back after its ports are as they were; nothing if it is that of its ports.
+
+    On the way there it may have had theirs, which may have been too small for IPv6.
+    """
+    bridge = state.link(end) if end.interface else None
+    if not bridge or bridge.mtu == _smallest_mtu(state, end):
+        return []
+    again = [address for address in bridge.addresses if address.family == 6]
+    return [c.SetLink(end, mtu=bridge.mtu), *(c.AddAddress(end, address) for address in again)]
+
+
+def _adjust_mtu(state: State, end: Endpoint) -> list[c.Change]:
+    """A bridge takes the smallest MTU of its ports (br_mtu_auto_adjust()), until somebody has changed its own."""
+    bridge = state.link(end) if end.interface else None
+    if not bridge:
+        return []
+    before, bridge.mtu = bridge.mtu, _smallest_mtu(state, end)
+    return _lose_ipv6(state, end) if bridge.mtu < IPV6_MIN_MTU <= before else []
+
+
+def _smallest_mtu(state: State, end: Endpoint) -> int:
+    links = state.namespaces[end.namespace].links.values()
+    return min((link.mtu for link in links if link.master == end.interface), default=DEFAULT_MTU)
+
+
+def _set_port(state: State, change: c.SetPort) -> list[c.Change]:
+    link = state.namespaces[change.end.namespace].links[change.end.interface]
+    before = tuple((name, link.port[name]) for name, _value in change.settings if name in link.port)
+    link.port.update(change.settings)
+    return [c.SetPort(change.end, before, change.settings)] if before else []
+
+
+def _set_vlans(state: State, change: c.SetVlans) -> list[c.Change]:
+    link = state.namespaces[change.end.namespace].links[change.end.interface]
+    before, link.vlans = link.vlans, change.vlans
+    return [c.SetVlans(change.end, before, change.vlans)]
+
+
+def _remove_link(state: State, change: c.RemoveLink) -> list[c.Change]:
+    namespace = state.namespaces[change.end.namespace]
+    link = namespace.links[change.end.interface]
     ends = [change.end, link.peer] if link.peer and state.link(link.peer) else [change.end]
+    freed = _free_ports(namespace, link) if link.kind == "bridge" else []
+    bridges = [end._replace(interface=state.namespaces[end.namespace].links[end.interface].master) for end in ends]
+    own = [step for end in dict.fromkeys(bridges) for step in _own_mtu(state, end)]
     gone = [_cut(state, end) for end in ends]
     links = [link for link, _routes in gone]
     undo: list[c.Change] = []
+    if link.kind == "bridge":
+        # A kernel that lacks a setting (VLANs) takes not even its default.
+        settings = tuple((name, value) for name, value in link.bridge.items() if value != BRIDGE_SETTINGS[name][1])
+        undo.append(c.AddBridge(change.end, settings, link.mac, link.alias, link.index))
+        undo += freed
     if len(links) == 2:
         undo.append(
             c.AddVeth(
@@ -109,11 +206,27 @@ def _remove_link(state: State, change: c.RemoveLink) -> list[c.Change]:
             )
         )
     for end, (link, _routes) in zip(ends, gone):
+        if link.master:
+            undo += [c.SetMaster(end, link.master), *_port_again(end, link)]
         undo += [c.AddAddress(end, address) for address in link.addresses]
         if link.up:
             undo.append(c.SetUp(end, True))
+    undo += own + [step for end in dict.fromkeys(bridges) for step in _adjust_mtu(state, end)]
     for end, (_link, routes) in zip(ends, gone):
         undo += [c.AddRoute(end.namespace, route) for route in _in_adding_order(routes)]
+    return undo
+
+
+def _free_ports(namespace: Namespace, bridge: Link) -> list[c.Change]:
+    """The ports of a bridge that goes stay, as ports of none."""
+    undo: list[c.Change] = []
+    ports = [link for link in namespace.links.values() if link.master == bridge.name]
+    for port in ports:
+        end = Endpoint(namespace.name, port.name)
+        undo += [c.SetMaster(end, bridge.name), *_port_again(end, port)]
+        port.master, port.port, port.vlans = "", {}, ()
+    if bridge.mtu != min((port.mtu for port in ports), default=DEFAULT_MTU):
+        undo.append(c.SetLink(Endpoint(namespace.name, bridge.name), mtu=bridge.mtu))
     return undo
 
 
@@ -136,8 +249,14 @@ def _cut(state: State, end: Endpoint) -> tuple[Link, list[Route]]:
 
 def _move_link(state: State, change: c.MoveLink) -> list[c.Change]:
     # dev_change_net_namespace() closes the device and takes its addresses; alias, MTU and MAC go along.
+    bridge = change.end._replace(interface=state.namespaces[change.end.namespace].links[change.end.interface].master)
+    own = _own_mtu(state, bridge)
     link, lost = _cut(state, change.end)
     undo: list[c.Change] = [c.MoveLink(change.to, change.end)]
+    if link.master:
+        undo += [c.SetMaster(change.end, link.master), *_port_again(change.end, link), *own]
+        undo += _adjust_mtu(state, bridge)
+        link.master, link.port, link.vlans = "", {}, ()
     undo += [c.AddAddress(change.end, address) for address in link.addresses]
     if link.up:
         undo.append(c.SetUp(change.end, True))
@@ -162,9 +281,12 @@ def _set_link(state: State, change: c.SetLink) -> list[c.Change]:
     )
     undo: list[c.Change] = [c.SetLink(change.end, *before)]
     if change.mtu is not None:
+        bridge = change.end._replace(interface=link.master)
+        undo += _own_mtu(state, bridge)
         if change.mtu < IPV6_MIN_MTU <= link.mtu:
             undo += _lose_ipv6(state, change.end)
         link.mtu = change.mtu
+        undo += _adjust_mtu(state, bridge)
     if change.mac is not None:
         link.mac = change.mac
     if change.alias is not None:
@@ -231,7 +353,8 @@ def _killed(hop: NextHop, dev: str) -> NextHop:
 
 def _add_address(state: State, change: c.AddAddress) -> list[c.Change]:
     link = state.namespaces[change.end.namespace].links[change.end.interface]
-    link.addresses.append(change.address)
+    if change.address not in link.addresses:
+        link.addresses.append(change.address)
     return [c.RemoveAddress(change.end, change.address)]
 
 
@@ -358,6 +481,11 @@ _EFFECTS: dict[type, Callable[..., list[c.Change]]] = {
     c.RemoveNamespace: _remove_namespace,
     c.RestoreNamespace: _restore_namespace,
     c.AddVeth: _add_veth,
+    c.AddBridge: _add_bridge,
+    c.SetBridge: _set_bridge,
+    c.SetMaster: _set_master,
+    c.SetPort: _set_port,
+    c.SetVlans: _set_vlans,
     c.RemoveLink: _remove_link,
     c.MoveLink: _move_link,
     c.SetLink: _set_link,

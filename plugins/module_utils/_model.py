@@ -22,6 +22,10 @@ HOST = "host"
 #: Free in the kernel's include/uapi/linux/rtnetlink.h and in iproute2's rt_protos.
 ROUTE_PROTOCOL = 110
 
+#: The group (``ip link set ... group``) of a link of a lab from its birth until it has its mark, which the kernel takes
+#: only in a second message. A link that is in it while nobody holds the lock was left by a run that was killed.
+BIRTH_GROUP = 0x6E736C
+
 #: Routes that an administrator or this collection made. Those of the kernel, of router advertisements, of DHCP
 #: clients and of routing daemons have other numbers and belong to them.
 STATIC_ROUTE_PROTOCOLS = frozenset((0, 3, 4, ROUTE_PROTOCOL))  # unspec, boot, static, ours
@@ -41,6 +45,33 @@ LOOPBACK_MTU = 65536
 
 #: Below this MTU the kernel takes IPv6 away from a link (IPV6_MIN_MTU, RFC 8200).
 IPV6_MIN_MTU = 1280
+
+#: A bridge takes this many ports (BR_MAX_PORTS in net/bridge/br_private.h; port number 0 is none).
+MAX_PORTS = 1023
+
+#: The settings of a bridge: what the value is, and what a new bridge has. Times are hundredths of a second.
+BRIDGE_SETTINGS = {
+    "stp": ("flag", 0),
+    "ageing_time": ("time", 30000),
+    "forward_delay": ("time", 1500),
+    "vlan_filtering": ("flag", 0),
+    "vlan_default_pvid": ("number", 1),
+    "multicast_snooping": ("flag", 1),
+    "group_fwd_mask": ("number", 0),
+}
+
+#: The settings of a bridge port, and what a new port has; the kernel derives the cost from the speed of the link.
+PORT_SETTINGS: dict[str, tuple[str, int | None]] = {
+    "cost": ("number", None),
+    "priority": ("number", 32),
+    "hairpin": ("flag", 0),
+    "guard": ("flag", 0),
+    "learning": ("flag", 1),
+    "flood": ("flag", 1),
+    "isolated": ("flag", 0),
+    "neigh_suppress": ("flag", 0),
+    "mcast_flood": ("flag", 1),
+}
 
 IPAddress = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 IPInterface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
@@ -234,6 +265,17 @@ class NatRule(NamedTuple):
 # --- what is ---------------------------------------------------------------------------------------------------------
 
 
+class Vlan(NamedTuple):
+    """A VLAN of a bridge port. ``pvid``: what comes in untagged is in it; ``untagged``: it goes out without a tag."""
+
+    vid: int
+    pvid: bool = False
+    untagged: bool = False
+
+    def __str__(self) -> str:
+        return " ".join([str(self.vid), *(["pvid"] if self.pvid else []), *(["untagged"] if self.untagged else [])])
+
+
 @dataclass
 class Link:
     """A link that is there. ``addresses`` are in the kernel's order, without those that the kernel made itself."""
@@ -245,14 +287,22 @@ class Link:
     mac: str = ""
     up: bool = False
     alias: str = ""
+    #: A run that was killed has made it and not come to mark it; it goes to this lab, which is the one that looks.
+    unfinished: str = ""
     addresses: list[Address] = field(default_factory=list)
     peer: Endpoint | None = None
+    #: The settings of a bridge (BRIDGE_SETTINGS), in the kernel's units; empty for another link.
+    bridge: dict[str, int] = field(default_factory=dict)
+    #: The bridge that the link is a port of, and its settings as one (PORT_SETTINGS); empty for none.
+    master: str = ""
+    port: dict[str, int] = field(default_factory=dict)
+    vlans: tuple[Vlan, ...] = ()
     #: The kernel-made addresses (link-local, 127.0.0.1, ::1), which are never planned.
     kernel_addresses: tuple[Address, ...] = ()
 
     @property
     def lab(self) -> str:
-        return lab_of(self.alias)
+        return lab_of(self.alias) or self.unfinished
 
 
 @dataclass
@@ -280,8 +330,8 @@ class Namespace:
 class Remembered(NamedTuple):
     """What a lab changed on something that is not its own, and what was there before (``None``: nothing)."""
 
-    #: address, route, mtu, mac, up, sysctl; or consequence: a sysctl that the kernel set along with one of the lab's,
-    #: and that setting that one back does not restore.
+    #: address, route, mtu, mac, up, master, sysctl; or consequence: a sysctl that the kernel set along with one of the
+    #: lab's, and that setting that one back does not restore.
     kind: str
     namespace: str
     inode: int
@@ -340,6 +390,29 @@ class WantedSysctl(NamedTuple):
     path: str
 
 
+class WantedPort(NamedTuple):
+    """A link that shall be a port of a bridge. What is not said stays as it is."""
+
+    name: str
+    path: str
+    settings: dict[str, int]
+    vlans: tuple[Vlan, ...] | None = None
+
+
+@dataclass
+class WantedBridge:
+    """What makes a wanted link a bridge. ``create``: it is made if it is missing; otherwise it has to be there."""
+
+    create: bool
+    settings: dict[str, int] = field(default_factory=dict)
+    ports: dict[str, WantedPort] = field(default_factory=dict)
+    #: Ports that are not in ``ports`` leave the bridge.
+    purge: bool = False
+    #: A port of another bridge changes over instead of being refused.
+    move: bool = False
+    absent_ports: list[str] = field(default_factory=list)
+
+
 @dataclass
 class WantedLink:
     """A link that shall be so. What is None is not said and stays as it is."""
@@ -352,6 +425,7 @@ class WantedLink:
     addresses: list[WantedAddress] = field(default_factory=list)
     #: Addresses that are not in ``addresses`` go.
     purge: bool = False
+    bridge: WantedBridge | None = None
 
 
 @dataclass
@@ -385,6 +459,7 @@ class Wanted:
     absent_namespaces: list[str] = field(default_factory=list)
     #: Veths that shall go, by one end or, where the user names it, by both.
     absent_veths: list[tuple[Endpoint, Endpoint | None]] = field(default_factory=list)
+    absent_bridges: list[Endpoint] = field(default_factory=list)
     #: Whatever carries the lab's mark and is not wanted goes.
     prune: bool = False
     #: Objects of the same name that carry another mark or none are taken over.

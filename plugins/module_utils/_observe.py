@@ -18,7 +18,7 @@ from . import _memory as memory
 from . import _namespaces as namespaces
 from . import _sysctl as sysctl
 from ._machine import Machine
-from ._model import HOST, Endpoint, Link, Namespace, State, Wanted, lab_of
+from ._model import BIRTH_GROUP, HOST, Endpoint, Link, Namespace, State, Wanted, lab_of
 from ._namespaces import Handle
 from ._netlink import decode
 from ._netlink.session import Session
@@ -46,11 +46,12 @@ def observe(machine: Machine, wanted: Wanted) -> State:
     names = dict.fromkeys([*wanted.namespaces, *wanted.absent_namespaces])
     names.update(dict.fromkeys(end.namespace for wire in wanted.wires for end in wire.ends))
     names.update(dict.fromkeys(end.namespace for veth in wanted.absent_veths for end in veth if end))
+    names.update(dict.fromkeys(end.namespace for end in wanted.absent_bridges))
     names.update(dict.fromkeys(entry.namespace for entry in state.remembered))
     if wanted.prune:
         names[HOST] = None
         names.update(dict.fromkeys(name for name in machine.all_names() if _is_marked(machine, name, wanted.lab)))
-    look = Look(machine, state, keys)
+    look = Look(machine, state, keys, wanted.lab)
     look.at(names)
     if look.strays(wanted):
         look.at([HOST, *machine.all_names()])
@@ -82,7 +83,8 @@ def _sysctl_keys(wanted: Wanted, state: State) -> dict[str, set[str]]:
 class Look:
     """Reads namespaces into a state, and finds out which veth ends belong together."""
 
-    def __init__(self, machine: Machine, state: State, keys: dict[str, set[str]]) -> None:
+    def __init__(self, machine: Machine, state: State, keys: dict[str, set[str]], lab: str = "") -> None:
+        self.lab = lab
         self.machine = machine
         self.state = state
         self.keys = keys
@@ -105,9 +107,12 @@ class Look:
         names: dict[int, str] = {}
         for raw in decode.links(session):
             link = Link(raw.name, raw.ifindex, raw.kind, raw.mtu, raw.mac, raw.up, raw.alias)
+            link.bridge, link.port = raw.bridge, raw.port
+            link.unfinished = self.lab if raw.group == BIRTH_GROUP and not raw.alias else ""
             namespace.links[raw.name] = indexes[raw.ifindex] = link
             names[raw.ifindex] = raw.name
             self.raw[Endpoint(name, raw.name)] = raw
+        self._find_ports(session, name, indexes)
         for address in decode.addresses(session):
             link = indexes[address.ifindex]
             if address.kernel:
@@ -121,6 +126,14 @@ class Look:
             with self.machine.entered(name):
                 namespace.sysctls = {key: sysctl.read(key) for key in _with_consequences(self.keys[name])}
         return namespace
+
+    def _find_ports(self, session: Session, name: str, indexes: dict[int, Link]) -> None:
+        vlans = decode.port_vlans(session) if any(link.bridge for link in indexes.values()) else {}
+        for index, link in indexes.items():
+            master = indexes.get(self.raw[Endpoint(name, link.name)].master)
+            if master and master.bridge:
+                link.master = master.name
+                link.vlans = vlans.get(index, ())
 
     def _pair(self) -> None:
         """Name the other end of each veth: the link with whose index it is reported, in the namespace of that id."""

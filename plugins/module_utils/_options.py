@@ -14,7 +14,7 @@ from typing import Any
 from . import _document as document
 from ._document import Reader
 from ._errors import InvalidInput, Problem
-from ._model import HOST, Endpoint, Wanted, WantedLink, WantedNamespace, Wire
+from ._model import BRIDGE_SETTINGS, HOST, Endpoint, Wanted, WantedBridge, WantedLink, WantedNamespace, Wire
 
 Options = dict[str, Any]
 
@@ -59,6 +59,41 @@ def veth(options: Options) -> Wanted:
         wanted.namespaces.setdefault(one.namespace, WantedNamespace(one.namespace, path)).links[one.interface] = link
     wanted.wires.append(Wire((end, other), "name"))
     document.check_layer2(reader, wanted)
+    reader.done()
+    return wanted
+
+
+def bridge(options: Options) -> Wanted:
+    reader = Reader()
+    wanted = _wanted(reader, options)
+    end = _end(reader, options, "")
+    if options["state"] == "absent":
+        reader.done()
+        wanted.absent_bridges = [end]
+        return wanted
+    body = {key: options[key] for key in ("addresses", "mtu", "mac", "up", *BRIDGE_SETTINGS)}
+    link = document.read_bridge(reader, end.interface, body, "")
+    link.path = "name"
+    link.purge = options["purge"] and options["addresses"] is not None
+    wanted.namespaces[end.namespace] = WantedNamespace(end.namespace, "namespace", links={end.interface: link})
+    reader.done()
+    return wanted
+
+
+def bridge_port(options: Options) -> Wanted:
+    reader = Reader()
+    wanted = _wanted(reader, options)
+    end = _end(reader, {"name": options["bridge"], "namespace": options["namespace"]}, "", name_key="bridge")
+    ports = document.read_ports(reader, options["ports"], "ports", end.interface)
+    bridge = WantedBridge(create=False, move=options["move"])
+    if options["state"] == "absent":
+        bridge.absent_ports = list(ports)
+        if options["purge"]:
+            reader.problem("purge", "goes with 'state: present': it takes out what 'ports' does not name")
+    else:
+        bridge.ports, bridge.purge = ports, options["purge"]
+    link = WantedLink(end.interface, "bridge", bridge=bridge)
+    wanted.namespaces[end.namespace] = WantedNamespace(end.namespace, "namespace", links={end.interface: link})
     reader.done()
     return wanted
 
@@ -126,9 +161,9 @@ def _one_namespace(reader: Reader, options: Options, wanted: Wanted) -> WantedNa
     return wanted.namespaces[name]
 
 
-def _end(reader: Reader, options: Options, prefix: str) -> Endpoint:
+def _end(reader: Reader, options: Options, prefix: str, name_key: str = "name") -> Endpoint:
     namespace = reader.name_of_namespace(options.get("namespace") or HOST, f"{prefix}namespace")
-    return Endpoint(namespace, reader.name_of_interface(options["name"], f"{prefix}name"))
+    return Endpoint(namespace, reader.name_of_interface(options["name"], prefix + name_key))
 
 
 def _link(reader: Reader, options: Options, prefix: str, name: str) -> WantedLink:

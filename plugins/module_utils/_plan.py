@@ -10,26 +10,26 @@ The order of a plan, and the room that is left in it:
  2. namespaces are made, and what is taken over is marked; what the lab changed on things that are not its own, and
     wants no more, is put back
  3. sysctls of the namespace as a whole, before interfaces take their defaults from them
- 4. links are made and moved to where they belong                     (then: bridges, without coming up)
- 5. MTU, MAC, mark; sysctls of interfaces; links that shall be down go down
- 6. addresses                                                         (then: ports join their bridges)
- 7. links come up                                                     (then: bridges, last of all)
+ 4. bridges are made, which stay down; links are made and moved to where they belong
+ 5. MTU, MAC, mark, settings; sysctls of interfaces; links that shall be down go down
+ 6. ports leave and join bridges; addresses
+ 7. links come up, bridges last of all
  8. routes, those that make gateways reachable first                  (then: policy rules, NAT)
 Private to the collection: no stable interface.
 """
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from . import _changes as c
-from ._errors import Problem, Refused
+from ._errors import Problem, Refused, article, did_you_mean
 from ._kernel import consequence, copy, mark_of, needs_gateway, new_namespace, play
 from ._model import (
     CONNECTED_METRIC_V6,
+    IPV6_MIN_MTU,
     MAIN_TABLE,
     STATIC_ROUTE_PROTOCOLS,
     Address,
@@ -50,6 +50,7 @@ from ._model import (
     Wire,
     mark,
 )
+from ._plan_bridges import Bridges
 from ._sysctl_keys import generic_key, interface_of, name_of
 
 
@@ -73,16 +74,19 @@ class Plan:
 
 def plan(wanted: Wanted, state: State) -> Plan:
     """The changes that lead from ``state`` to ``wanted``. Raises Refused if the host's facts stand against it."""
-    return _Planner(wanted, state).plan()
+    return Planner(wanted, state).plan()
 
 
-class _Planner:
+class Planner:
+    """Plans by playing each change on a copy of the state; bridges have a room of their own (_plan_bridges.py)."""
+
     def __init__(self, wanted: Wanted, state: State) -> None:
         self.wanted = wanted
         self.before = state
         self.state = copy(state)
         self.result = Plan()
         self.problems: list[Problem] = []
+        self.bridges = Bridges(self)
         self.wires: dict[Endpoint, Wire] = {end: wire for wire in wanted.wires for end in wire.ends}
         #: Namespaces that are taken for granted; what is in them is, too.
         self.assumed: set[str] = set()
@@ -95,11 +99,14 @@ class _Planner:
         self._put_back()
         self._assume_namespaces()
         self._set_sysctls(of_interfaces=False)
+        self.bridges.add()
         self._add_wires()
         self._refuse()
         self._set_links()
+        self.bridges.configure()
         self._set_sysctls(of_interfaces=True)
         self._set_down()
+        self.bridges.set_ports()
         self._set_addresses()
         self._set_up()
         self._restore_routes()
@@ -109,7 +116,7 @@ class _Planner:
 
     # --- how a change enters the plan --------------------------------------------------------------------------------
 
-    def _do(self, change: c.Change, remember: Remembered | None = None) -> None:
+    def do(self, change: c.Change, remember: Remembered | None = None) -> None:
         undo = tuple(play(self.state, change))
         memories = (*self._consequences(remember, undo), remember) if remember else ()
         self.result.steps.append(c.Step(change, undo, memories))
@@ -131,18 +138,20 @@ class _Planner:
         if self.problems:
             raise Refused(self.problems)
 
-    def _remember(self, kind: str, end: Endpoint, before: str | None, after: str | None) -> Remembered | None:
+    def remember(self, kind: str, end: Endpoint, before: str | None, after: str | None) -> Remembered | None:
         """The memory of a change to a link that is not the lab's own; None if it is, or if there is no lab."""
-        if not self.wanted.lab or self._is_ours(end):
+        if not self.wanted.lab or self.is_ours(end):
             return None
         inode = self.state.namespaces[end.namespace].inode
         return Remembered(kind, end.namespace, inode, end.interface, before, after)
 
-    def _taking_over(self) -> str:
+    def taking_over(self) -> str:
         return "take it over with 'adopt: true'" if self.wanted.whole else "leave 'lab' out"
 
-    def _is_ours(self, end: Endpoint) -> bool:
-        return end in self.wires or mark_of(self.state, end) == self.wanted.lab
+    def is_ours(self, end: Endpoint) -> bool:
+        wanted = self._wanted_link(end)
+        is_bridge = wanted is not None and wanted.bridge is not None and wanted.bridge.create
+        return end in self.wires or is_bridge or mark_of(self.state, end) == self.wanted.lab
 
     def _owns(self, namespace: Namespace) -> bool:
         return bool(self.wanted.lab) and namespace.lab == self.wanted.lab
@@ -165,6 +174,7 @@ class _Planner:
                 for end, link in self.state.links()
                 if link.lab == lab and end.namespace not in namespaces and not self._is_wanted(end, moving)
             ]
+        links += [*self.bridges.absent(), *self.bridges.in_the_way()]
         links += [end for wire in self.wanted.wires for end in self._in_the_way(wire)]
         self._refuse()
         for name in namespaces:
@@ -181,23 +191,23 @@ class _Planner:
         for end in links:
             link = self.state.link(end)
             if link:
-                self._do(c.RemoveLink(end, link.kind, link.peer))
+                self.do(c.RemoveLink(end, link.kind, link.peer))
         for name in dict.fromkeys(namespaces):
-            self._do(c.RemoveNamespace(name))
+            self.do(c.RemoveNamespace(name))
         for name in self.wanted.absent_namespaces:
             if name in self.state.stale:
-                self._do(c.RemoveNamespace(name, stale=True))
+                self.do(c.RemoveNamespace(name, stale=True))
             elif name in self.state.obstacles:
-                self._problem("name", f"{self.state.obstacles[name]}; it is not removed")
+                self.problem("name", f"{self.state.obstacles[name]}; it is not removed")
 
     def _may_go(self, name: str) -> bool:
         """Is the namespace there, and may it be removed? With a lab, only what carries its mark may."""
         namespace = self.state.namespaces.get(name)
         if namespace is None:
             return False
-        return self._is_of_lab(f"the namespace {name}", namespace.lab)
+        return self.is_of_lab(f"the namespace {name}", namespace.lab)
 
-    def _is_of_lab(self, what: str, owner: str | None) -> bool:
+    def is_of_lab(self, what: str, owner: str | None) -> bool:
         if not self.wanted.lab or owner == self.wanted.lab:
             return True
         whose = f"belongs to lab {owner!r}" if owner else "has no mark"
@@ -214,14 +224,14 @@ class _Planner:
                 yield other
             return
         if link.kind != "veth":
-            fact = f"{_article(link.kind or 'physical')} device, no veth"
+            fact = f"{article(link.kind or 'physical')} device, no veth"
         elif other and link.peer and link.peer != other:
             fact = f"wired to {link.peer}, not to {other}"
         else:
-            if self._is_of_lab(f"the veth {end}", mark_of(self.state, end)):
+            if self.is_of_lab(f"the veth {end}", mark_of(self.state, end)):
                 yield end
             return
-        self._problem("name", f"{end} is {fact}; it is not removed")
+        self.problem("name", f"{end} is {fact}; it is not removed")
 
     def _is_wanted(self, end: Endpoint, moving: set[Endpoint]) -> bool:
         if end in self.wires or end in moving or end.interface == "lo":
@@ -237,15 +247,15 @@ class _Planner:
             link = self.state.link(end)
             if link is None or (link.kind == "veth" and link.peer == other):
                 continue
-            if self.wanted.lab and link.lab == self.wanted.lab and link.kind == "veth":
+            if self.wanted.lab and link.lab == self.wanted.lab and link.kind in ("veth", "bridge"):
                 yield end
                 continue
             if link.kind == "veth":
                 fact = f"is a veth wired to {link.peer or 'a namespace that has no name'}, not to {other}"
             else:
-                fact = f"is {_article(link.kind or 'physical')} device, no veth"
+                fact = f"is {article(link.kind or 'physical')} device, no veth"
             owner = f" (of lab {link.lab!r})" if link.lab else ""
-            self._problem(
+            self.problem(
                 wire.path, f"{end}{owner} exists already and {fact}; remove or rename it, or choose another name"
             )
 
@@ -273,7 +283,7 @@ class _Planner:
             extra += [r for r in namespace.routes if r.protocol in STATIC_ROUTE_PROTOCOLS and r.key not in keys]
         # In reverse of the order of adding, so that taking it back finds its gateways.
         for route in sorted(dict.fromkeys(extra), key=needs_gateway, reverse=True):
-            self._do(c.RemoveRoute(namespace.name, route, wanted.path))
+            self.do(c.RemoveRoute(namespace.name, route, wanted.path))
 
     # --- 2. namespaces -----------------------------------------------------------------------------------------------
 
@@ -284,22 +294,22 @@ class _Planner:
             if not wanted.create:
                 continue
             if namespace is None and wanted.name in self.state.obstacles:
-                self._problem(wanted.path, f"{self.state.obstacles[wanted.name]}; remove it or choose another name")
+                self.problem(wanted.path, f"{self.state.obstacles[wanted.name]}; remove it or choose another name")
             elif namespace is None:
                 stale = wanted.name in self.state.stale
-                self._do(c.AddNamespace(wanted.name, mark(lab), stale, wanted.path))
+                self.do(c.AddNamespace(wanted.name, mark(lab), stale, wanted.path))
             elif lab and namespace.lab != lab:
                 if not self.wanted.adopt:
                     owner = f"belongs to lab {namespace.lab!r}" if namespace.lab else "is not marked as this lab's"
-                    self._problem(
+                    self.problem(
                         wanted.path,
                         f"the namespace {wanted.name} exists already and {owner}; "
-                        f"remove it, choose another name, or {self._taking_over()}",
+                        f"remove it, choose another name, or {self.taking_over()}",
                     )
                     continue
                 end = Endpoint(wanted.name, "lo")
                 before = (None, None, namespace.links["lo"].alias)
-                self._do(c.SetLink(end, alias=mark(lab), before=before, path=wanted.path))
+                self.do(c.SetLink(end, alias=mark(lab), before=before, path=wanted.path))
                 # What was unmanaged so far is the lab's now, and its surplus routes with it.
                 self._remove_routes(namespace, wanted)
 
@@ -307,7 +317,7 @@ class _Planner:
         ends = [(end.namespace, wire.path) for wire in self.wanted.wires for end in wire.ends]
         for name, path in [(w.name, w.path) for w in self.wanted.namespaces.values()] + ends:
             if name not in self.state.namespaces:
-                self._assume(path, f"there is no namespace {name!r}" + _names(name, self.before.names))
+                self.assume(path, f"there is no namespace {name!r}" + did_you_mean(name, self.before.names))
                 self.state.namespaces[name] = new_namespace(name)
                 self.assumed.add(name)
 
@@ -323,7 +333,7 @@ class _Planner:
     def _set_sysctl(self, namespace: Namespace, item: WantedSysctl) -> None:
         problem = self._sysctl_problem(namespace, item)
         if problem:
-            self._problem(item.path, problem)
+            self.problem(item.path, problem)
             return
         current = namespace.sysctls.get(item.key)
         if current == item.value:
@@ -331,7 +341,7 @@ class _Planner:
         remember = None
         if self.wanted.lab:
             remember = Remembered("sysctl", namespace.name, namespace.inode, item.key, current, item.value)
-        self._do(c.SetSysctl(namespace.name, item.key, item.value, current, item.path), remember)
+        self.do(c.SetSysctl(namespace.name, item.key, item.value, current, item.path), remember)
 
     def _sysctl_problem(self, namespace: Namespace, item: WantedSysctl) -> str:
         name = name_of(item.key)
@@ -340,9 +350,9 @@ class _Planner:
             if not self.wanted.whole:
                 namespace.links[interface] = Link(interface, 0)
                 text = f"there is no interface {interface!r} in the namespace {namespace.name}"
-                self._assume(item.path, text, namespace.name)
+                self.assume(item.path, text, namespace.name)
                 return ""
-            return f"{name}: there is no interface {interface!r} in the namespace {namespace.name}" + _names(
+            return f"{name}: there is no interface {interface!r} in the namespace {namespace.name}" + did_you_mean(
                 interface, namespace.links
             )
         before = self.before.namespaces.get(namespace.name)
@@ -355,7 +365,7 @@ class _Planner:
                     f"{name} is not per-namespace: it exists once for the whole machine, and the namespace "
                     f"{namespace.name} has none of its own; set it on the host"
                 )
-            return f"there is no sysctl {name}" + _names(item.key, self.before.known_sysctls)
+            return f"there is no sysctl {name}" + did_you_mean(name, map(name_of, self.before.known_sysctls))
         if item.key in self.before.fixed_sysctls:
             return (
                 f"{name} cannot be set in the namespace {namespace.name}: it is per-machine there, and read-only; "
@@ -373,10 +383,10 @@ class _Planner:
                 continue
             move = self._misplaced(wire)
             if move:
-                self._do(move)
+                self.do(move)
                 continue
             settings = [self._wanted_link(end) or WantedLink(end.interface, wire.path) for end in wire.ends]
-            self._do(
+            self.do(
                 c.AddVeth(
                     wire.ends,
                     (settings[0].mtu or 0, settings[1].mtu or 0),
@@ -392,10 +402,10 @@ class _Planner:
             owner = mark_of(self.state, end)
             if lab and owner != lab and not self.wanted.adopt:
                 whose = f"belongs to lab {owner!r}" if owner else "is not marked as this lab's"
-                self._problem(
+                self.problem(
                     wire.path,
                     f"the veth {end} exists already and {whose}; remove it, choose another name, or "
-                    f"{self._taking_over()}",
+                    f"{self.taking_over()}",
                 )
                 return
 
@@ -403,7 +413,7 @@ class _Planner:
         namespace = self.wanted.namespaces.get(end.namespace)
         return namespace.links.get(end.interface) if namespace else None
 
-    def _wanted_links(self) -> Iterator[tuple[Endpoint, WantedLink]]:
+    def wanted_links(self) -> Iterator[tuple[Endpoint, WantedLink]]:
         for namespace in self.wanted.namespaces.values():
             for link in namespace.links.values():
                 yield Endpoint(namespace.name, link.name), link
@@ -411,21 +421,22 @@ class _Planner:
     # --- 5. settings of links ----------------------------------------------------------------------------------------
 
     def _set_links(self) -> None:
-        for end, wanted in self._wanted_links():
+        for end, wanted in self.wanted_links():
             namespace = self.state.namespaces[end.namespace]
             link = namespace.links.get(end.interface)
             if link is None:
-                names = _names(end.interface, namespace.links)
+                names = did_you_mean(end.interface, namespace.links)
                 text = f"there is no link {end.interface!r} in the namespace {end.namespace}{names}"
-                self._assume(wanted.path, text, end.namespace)
+                self.assume(wanted.path, text, end.namespace)
                 namespace.links[end.interface] = link = Link(end.interface, 0, mtu=0)
             self._set_link(end, link, wanted)
 
     def _set_link(self, end: Endpoint, link: Link, wanted: WantedLink) -> None:
-        mtu = wanted.mtu if wanted.mtu is not None and wanted.mtu != link.mtu else None
+        mtu = wanted.mtu if wanted.mtu is not None and wanted.mtu != link.mtu and not wanted.bridge else None
         mac = wanted.mac if wanted.mac is not None and wanted.mac != link.mac else None
         alias = None
-        if self.wanted.lab and end in self.wires and link.alias != mark(self.wanted.lab):
+        is_made = end in self.wires or (wanted.bridge is not None and wanted.bridge.create)
+        if self.wanted.lab and is_made and link.alias != mark(self.wanted.lab):
             alias = mark(self.wanted.lab)
         if mtu is None and mac is None and alias is None:
             return
@@ -436,46 +447,47 @@ class _Planner:
         )
         remember = None
         if mtu is not None:
-            remember = self._remember("mtu", end, str(link.mtu), str(mtu))
+            remember = self.remember("mtu", end, str(link.mtu), str(mtu))
         change = c.SetLink(end, mtu=mtu, before=(before[0], None, None), path=wanted.path)
         if remember is None:
             change = c.SetLink(end, mtu, mac, alias, before, wanted.path)
-            mac_remember = self._remember("mac", end, link.mac, mac) if mac is not None else None
-            self._do(change, mac_remember)
+            mac_remember = self.remember("mac", end, link.mac, mac) if mac is not None else None
+            self.do(change, mac_remember)
             return
-        self._do(change, remember)
+        self.do(change, remember)
         if mac is not None:
             change = c.SetLink(end, mac=mac, before=(None, before[1], None), path=wanted.path)
-            self._do(change, self._remember("mac", end, before[1], mac))
+            self.do(change, self.remember("mac", end, before[1], mac))
 
     def _set_down(self) -> None:
-        for end, wanted in self._wanted_links():
+        for end, wanted in self.wanted_links():
             link = self.state.namespaces[end.namespace].links[end.interface]
             if wanted.up is False and link.up:
-                self._do(c.SetUp(end, False, path=wanted.path), self._remember("up", end, "up", "down"))
+                self.do(c.SetUp(end, False, path=wanted.path), self.remember("up", end, "up", "down"))
 
     def _set_up(self) -> None:
-        for end, wanted in self._wanted_links():
+        # IPv6 sends to all ports of a bridge that is up at each port that comes up: bridges do last.
+        for end, wanted in sorted(self.wanted_links(), key=lambda item: item[1].bridge is not None):
             link = self.state.namespaces[end.namespace].links[end.interface]
             if wanted.up and not link.up:
                 is_new = link.index == 0
-                self._do(c.SetUp(end, True, is_new, wanted.path), self._remember("up", end, "down", "up"))
+                self.do(c.SetUp(end, True, is_new, wanted.path), self.remember("up", end, "down", "up"))
 
     # --- 6. addresses ------------------------------------------------------------------------------------------------
 
     def _set_addresses(self) -> None:
-        for end, wanted in self._wanted_links():
+        for end, wanted in self.wanted_links():
             link = self.state.namespaces[end.namespace].links[end.interface]
             surplus = self._surplus(link, wanted)
             again = self._out_of_order(link, wanted, surplus)
             # The last first, so that taking it back restores the kernel's order.
             for address in [a for a in reversed(link.addresses) if a in surplus or a in again]:
-                self._do(c.RemoveAddress(end, address, wanted.path))
+                self.do(c.RemoveAddress(end, address, wanted.path))
             for item in wanted.addresses:
                 self._set_address(end, link, item)
             for address in again:
                 if address not in link.addresses:
-                    self._do(c.AddAddress(end, address, wanted.path))
+                    self.do(c.AddAddress(end, address, wanted.path))
 
     def _surplus(self, link: Link, wanted: WantedLink) -> list[Address]:
         """The addresses that have to go."""
@@ -516,14 +528,18 @@ class _Planner:
         address = item.value
         if address in link.addresses or any(address.address == kernel.address for kernel in link.kernel_addresses):
             return
-        remember = self._remember("address", end, None, str(address))
+        if address.family == 6 and 0 < link.mtu < IPV6_MIN_MTU:
+            text = f"{address.address!r} is an IPv6 address, but {end} has an MTU of {link.mtu}: IPv6 needs at least"
+            self.problem(item.path, f"{text} {IPV6_MIN_MTU}")
+            return
+        remember = self.remember("address", end, None, str(address))
         if remember:
             remember = remember._replace(object=f"{end.interface} {address.address}")
         same = [other for other in link.addresses if other.family == 6 and other.address == address.address]
         if same:
-            self._do(c.ReplaceAddress(end, same[0], address, item.path))
+            self.do(c.ReplaceAddress(end, same[0], address, item.path))
         else:
-            self._do(c.AddAddress(end, address, item.path), remember)
+            self.do(c.AddAddress(end, address, item.path), remember)
 
     # --- 8. routes ---------------------------------------------------------------------------------------------------
 
@@ -544,7 +560,7 @@ class _Planner:
             gone = {item.value.key for item in wanted.absent_routes}
             sources = {str(address.ip.ip) for link in namespace.links.values() for address in _all(link)}
             if theirs and change.route.key not in taken | gone and change.route.src in (*sources, ""):
-                self._do(c.AddRoute(change.namespace, change.route, wanted.path))
+                self.do(c.AddRoute(change.namespace, change.route, wanted.path))
 
     def _set_routes(self) -> None:
         for wanted in self.wanted.namespaces.values():
@@ -562,14 +578,14 @@ class _Planner:
         for other in there:
             # `ip route append` makes several routes of one key; the first one counts, the others only lurk.
             if other is not keep:
-                self._do(c.RemoveRoute(namespace.name, other, item.path))
+                self.do(c.RemoveRoute(namespace.name, other, item.path))
         if same:
             return
         remember = None
         if self.wanted.lab and not self._owns(namespace):
             remembered = ("route", namespace.name, namespace.inode, str(route.key))
             if keep and remembered not in self.remembered:
-                self._problem(
+                self.problem(
                     item.path,
                     f"the namespace {namespace.name} has another route to the same destination already, and it is not "
                     f"this lab's: {keep}; remove it, or give one of the two another metric",
@@ -577,12 +593,12 @@ class _Planner:
                 return
             remember = Remembered(*remembered, None, str(route))
         if keep is None:
-            self._do(c.AddRoute(namespace.name, route, item.path), remember)
+            self.do(c.AddRoute(namespace.name, route, item.path), remember)
         elif _is_replaceable(keep, route):
-            self._do(c.ReplaceRoute(namespace.name, keep, route, item.path), remember)
+            self.do(c.ReplaceRoute(namespace.name, keep, route, item.path), remember)
         else:
-            self._do(c.RemoveRoute(namespace.name, keep, item.path), remember)
-            self._do(c.AddRoute(namespace.name, route, item.path))
+            self.do(c.RemoveRoute(namespace.name, keep, item.path), remember)
+            self.do(c.AddRoute(namespace.name, route, item.path))
 
     def _is_same(self, namespace: Namespace, there: Route, wanted: Route) -> bool:
         # Outside the lab's own namespaces a route that an administrator made is as good as one of ours.
@@ -593,10 +609,10 @@ class _Planner:
         route = item.value
         if route.src and not any(route.src == str(a.ip.ip) for link in namespace.links.values() for a in _all(link)):
             text = f"{route.src!r} is no address of the namespace {namespace.name}"
-            self._assume(f"{item.path}.src", text, namespace.name)
+            self.assume(f"{item.path}.src", text, namespace.name)
         connected = self._connected(namespace, route)
         if connected:
-            self._problem(
+            self.problem(
                 f"{item.path}.to",
                 f"the kernel makes a route to {route.to} itself, from the address {connected}; leave it out, "
                 "or give this one a metric of its own",
@@ -629,17 +645,17 @@ class _Planner:
             link = namespace.links.get(hop.dev)
             if link is None:
                 text = f"there is no link {hop.dev!r} in the namespace {namespace.name}"
-                self._assume(f"{path}.dev", text + _names(hop.dev, namespace.links), namespace.name)
+                self.assume(f"{path}.dev", text + did_you_mean(hop.dev, namespace.links), namespace.name)
                 return hop
             if not link.up:
                 text = f"the link {hop.dev} of the namespace {namespace.name} is down"
-                self._assume(f"{path}.dev", text, namespace.name)
+                self.assume(f"{path}.dev", text, namespace.name)
                 return hop
         if not hop.via or hop.onlink:
             return hop
         via = ipaddress.ip_address(hop.via)
         if any(via == address.ip.ip for link in namespace.links.values() for address in _all(link)):
-            self._problem(
+            self.problem(
                 f"{path}.via",
                 f"{hop.via!r} is an address of the namespace {namespace.name} itself; "
                 "a gateway is the neighbour's address on the same link",
@@ -647,7 +663,7 @@ class _Planner:
             return None
         if any(_is_broadcast(hop.via, address) for link in namespace.links.values() for address in link.addresses):
             text = "is the broadcast address of a connected prefix; a gateway is one neighbour's address"
-            self._problem(f"{path}.via", f"{hop.via!r} {text}")
+            self.problem(f"{path}.via", f"{hop.via!r} {text}")
             return None
         if hop.dev and via.version == 6 and via.is_link_local:
             return hop
@@ -663,7 +679,7 @@ class _Planner:
             return hop._replace(dev=chosen)
         on = f" on {hop.dev}" if hop.dev else ""
         connected = sorted({str(a.ip.network) for link in namespace.links.values() if link.up for a in link.addresses})
-        self._assume(
+        self.assume(
             f"{path}.via",
             f"{hop.via!r} is not reachable{on} in the namespace {namespace.name}: no connected prefix "
             f"({', '.join(connected) or 'there is none'}) and no link-scope route covers it; "
@@ -702,6 +718,8 @@ class _Planner:
             return any(consequence(entry.object, key, "1") is not None for key in wanted.sysctls)
         if entry.kind == "route":
             return any(str(item.value.key) == entry.object for item in wanted.routes)
+        if entry.kind == "master":
+            return any(link.bridge and entry.object in link.bridge.ports for link in wanted.links.values())
         link = wanted.links.get(entry.object.split(" ", 1)[0])
         if link is None:
             return False
@@ -727,6 +745,11 @@ class _Planner:
             address = next((a for a in link.addresses if str(a) == entry.after), None)
             now = str(address) if address else None
             change = c.RemoveAddress(end, address) if address else None
+        elif entry.kind == "master" and (not entry.before or entry.before in namespace.links):
+            # A bridge of the lab that has gone in this plan has let its ports go.
+            found = self.before.link(end)
+            now = found.master if found else link.master
+            change = c.SetMaster(end, entry.before or "", link.master)
         elif entry.kind == "up":
             now = "up" if link.up else "down"
             change = c.SetUp(end, entry.before == "up")
@@ -741,7 +764,7 @@ class _Planner:
         if now != entry.after:
             self._leave(entry, now)
             return
-        self._do(change)
+        self.do(change)
 
     def _put_sysctl_back(self, entry: Remembered, namespace: Namespace) -> None:
         if interface_of(entry.object) and interface_of(entry.object) not in namespace.links:
@@ -754,7 +777,7 @@ class _Planner:
         if now != before and now not in {other.after for other in self.before.remembered if other[1:4] == entry[1:4]}:
             self._leave(entry, now)
             return
-        self._do(c.SetSysctl(namespace.name, entry.object, before, current))
+        self.do(c.SetSysctl(namespace.name, entry.object, before, current))
 
     def _before_the_lab(self, entry: Remembered) -> str | None:
         """What a sysctl was, given those that it follows: some the lab sets now, and some go back, too."""
@@ -786,10 +809,10 @@ class _Planner:
 
     # --- words -------------------------------------------------------------------------------------------------------
 
-    def _problem(self, path: str, text: str) -> None:
+    def problem(self, path: str, text: str) -> None:
         self.problems.append(Problem(path, text))
 
-    def _assume(self, path: str, text: str, namespace: str = "") -> None:
+    def assume(self, path: str, text: str, namespace: str = "") -> None:
         """Take something for granted. What is in a namespace that is itself taken for granted goes without saying."""
         if namespace not in self.assumed:
             self.result.assumptions.append(Problem(path, text))
@@ -844,12 +867,3 @@ def _is_broadcast(address: str, own: Address) -> bool:
 
 def _all(link: Link) -> list[Address]:
     return [*link.addresses, *link.kernel_addresses]
-
-
-def _article(word: str) -> str:
-    return f"an {word}" if word[:1] in "aeiou" else f"a {word}"
-
-
-def _names(name: str, others: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(others), 1)
-    return f"; did you mean {name_of(near[0]) if '/' in near[0] else near[0]!r}?" if near else ""

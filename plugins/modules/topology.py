@@ -98,7 +98,8 @@ changes:
       type: str
       sample: change
     object:
-      description: The kind of the object, such as V(namespace), V(veth), V(link), V(address), V(route), or V(sysctl).
+      description: The kind of the object, such as V(namespace), V(veth), V(bridge), V(port), V(link), V(address),
+        V(route), or V(sysctl).
       type: str
       sample: link
     namespace:

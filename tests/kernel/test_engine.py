@@ -13,7 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,36 +24,25 @@ from ansible_collections.nslab.netns.plugins.module_utils._document import read_
 from ansible_collections.nslab.netns.plugins.module_utils._errors import (
     Busy,
     InvalidInput,
-    KernelError,
     NslabError,
     Refused,
     StepFailed,
 )
-from ansible_collections.nslab.netns.plugins.module_utils._netlink.session import Session
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, routed
-from throwaway import differences, ip, ip_json, named_namespaces, snapshot, without
+from applying import (
+    fail_each_call,
+    host_without_lab_traces,
+    kill_at,
+    module,
+    netns,
+    outcome,
+    refused,
+    run,
+    veth,
+)
+from throwaway import differences, ip, ip_json, named_namespaces, snapshot
 
 pytestmark = pytest.mark.usefixtures("host")
-
-
-def run(document: Document, check: bool = False, absent: bool = False, adopt: bool = False) -> list[str]:
-    wanted = read_topology(document, absent=absent).wanted
-    wanted.adopt = adopt
-    return [str(change.describe()) for change in engine.run(wanted, check=check).changes]
-
-
-def module(read: Callable[..., Any], **options: Any) -> list[str]:
-    """What a granular module does with these options."""
-    return [str(change.describe()) for change in engine.run(read({"lab": None, **options})).changes]
-
-
-def netns(*names: str, state: str = "present", lab: str | None = None) -> list[str]:
-    return module(_options.netns, name=list(names), state=state, lab=lab)
-
-
-def veth(name: str, namespace: str, peer: str, peer_namespace: str, state: str = "present", **more: Any) -> list[str]:
-    other = {"name": peer, "namespace": peer_namespace, "up": True}
-    return module(_options.veth, name=name, namespace=namespace, peer=other, state=state, purge=False, up=True, **more)
 
 
 def ping(namespace: str, address: str) -> bool:
@@ -65,11 +54,6 @@ def indexes() -> dict[str, int]:
     return {
         f"{name}:{link['ifname']}": link["ifindex"] for name in named_namespaces() for link in ip_json(name, "link")
     }
-
-
-def host_without_lab_traces() -> dict[str, Any]:
-    """A snapshot without the folders that stay when the last namespace is gone, as after ``ip netns``."""
-    return without(snapshot(), "/run/netns", "/run/nslab")
 
 
 # --- drift -----------------------------------------------------------------------------------------------------------
@@ -252,30 +236,6 @@ def test_stale_file_is_replaced() -> None:
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def failing_call(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[list[int]]:
-    """Let the ``number``-th call that changes the kernel or /run fail; the list counts the calls."""
-    calls = [0]
-
-    def failing(function: Callable[..., Any], error: Exception) -> Callable[..., Any]:
-        def call(*arguments: Any, **more: Any) -> Any:
-            calls[0] += 1
-            if calls[0] == number:
-                raise error
-            return function(*arguments, **more)
-
-        return call
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Session, "request", failing(Session.request, KernelError(5, "injected")))
-        patch.setattr(_sysctl, "write", failing(_sysctl.write, KernelError(5, "injected")))
-        patch.setattr(_namespaces, "create", failing(_namespaces.create, OSError(5, "injected")))
-        patch.setattr(_namespaces, "give_name", failing(_namespaces.give_name, OSError(5, "injected")))
-        patch.setattr(_namespaces, "remove_name", failing(_namespaces.remove_name, OSError(5, "injected")))
-        patch.setattr(_apply.memory, "append", failing(_apply.memory.append, OSError(5, "injected")))
-        yield calls
-
-
 OTHER: Document = {
     "name": "routed",
     "namespaces": {
@@ -294,15 +254,6 @@ OTHER: Document = {
 OTHER["namespaces"]["router"]["interfaces"] = {"veth-srv": {"addresses": ["10.0.1.1/24"]}}
 
 
-def outcome(document: Document) -> StepFailed | None:
-    """The error that a run ends with, if it is one of a step."""
-    try:
-        run(document)
-    except StepFailed as error:
-        return error
-    return None
-
-
 @pytest.mark.parametrize(
     ("first", "second"),
     [(None, routed()), (routed(), OTHER), (OTHER, routed()), (OTHER, {"name": "routed"})],
@@ -311,22 +262,10 @@ def outcome(document: Document) -> StepFailed | None:
 def test_every_failing_call_leaves_the_host_as_it_was(
     monkeypatch: pytest.MonkeyPatch, first: Document | None, second: Document
 ) -> None:
-    """Each call that changes anything is made to fail once. Links that had to be made anew keep index and MAC."""
+    """Links that had to be made anew keep index and MAC."""
     if first:
         run(first)
-    before = without(snapshot(), "/run/netns", "/run/nslab")
-    number = 0
-    while True:
-        number += 1
-        with failing_call(monkeypatch, number) as calls:
-            failed = outcome(second)
-        if failed is None:
-            break
-        assert "injected" in str(failed)
-        assert not failed.remains, failed
-        assert calls[0] >= number
-        assert not differences(before, without(snapshot(), "/run/netns", "/run/nslab")), f"call {number}"
-    assert number > 5
+    assert fail_each_call(monkeypatch, second) > 5
     assert run(second) == []
 
 
@@ -352,34 +291,16 @@ def test_what_the_kernel_does_not_keep_is_an_error() -> None:
     assert named_namespaces() == []
 
 
-def test_kill_at_any_step_then_one_run_converges() -> None:
-    """SIGKILL before each of the changes in turn; the next run finishes, and absent leaves nothing."""
-    program = """
-import os, signal, sys
-sys.path[:] = {path!r}
-from ansible_collections.nslab.netns.plugins.module_utils import _apply, _engine
-from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
-left = {count}
-make = _apply.Application._make
-def maybe(self, change):
-    global left
-    left -= 1
-    make(self, change)
-    if left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-_apply.Application._make = maybe
-_engine.run(read_topology({document!r}).wanted)
-"""
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 18, 21, 24, 27, 30])
+def test_kill_at_any_step_then_one_run_converges(count: int) -> None:
+    """Absent leaves nothing."""
     before = host_without_lab_traces()
-    for count in (1, 2, 3, 4, 5, 6, 9, 13, 17, 20, 21):
-        text = program.format(path=sys.path, count=count, document=routed())
-        done = subprocess.run([sys.executable, "-c", text], check=False, capture_output=True, text=True)
-        assert done.returncode in (0, -signal.SIGKILL), done.stderr
-        run(routed())
-        assert run(routed()) == []
-        assert ping("server", "2.2.2.2")
-        run({"name": "routed"}, absent=True)
-        assert not differences(before, host_without_lab_traces()), count
+    kill_at(count, routed())
+    run(routed())
+    assert run(routed()) == []
+    assert ping("server", "2.2.2.2")
+    run({"name": "routed"}, absent=True)
+    assert not differences(before, host_without_lab_traces())
 
 
 def test_a_signal_takes_effect_between_steps(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -412,16 +333,6 @@ def test_a_signal_in_the_last_step_takes_effect(monkeypatch: pytest.MonkeyPatch)
 
 
 # --- foreign things ---------------------------------------------------------------------------------------------------
-
-
-def refused(document: Document) -> str:
-    before = snapshot()
-    with pytest.raises(Refused) as caught:
-        run(document)
-    assert not differences(without(before, "/run/nslab"), without(snapshot(), "/run/nslab"))
-    with pytest.raises(Refused):
-        run(document, check=True)
-    return str(caught.value)
 
 
 def test_a_foreign_namespace_is_refused_unless_adopted() -> None:

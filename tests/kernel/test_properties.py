@@ -19,7 +19,10 @@ from throwaway import differences, ip_json, named_namespaces, sysctls, throwaway
 EXAMPLES = int(os.environ.get("NSLAB_EXAMPLES", "50"))
 
 #: The random parts of a link, what follows from them, and the carrier, which the kernel reports a little late.
-_RANDOM = {"ifindex", "link_index", "address", "link_netnsid", "link", "operstate", "qdisc"}
+_RANDOM = {"ifindex", "link_index", "address", "link_netnsid", "link", "operstate", "qdisc", "tso_max_size"}
+#: What there is to say of a bridge and of a port of one; the rest is identity, timers and the spanning tree's doing.
+_BRIDGE = {"ageing_time", "forward_delay", "group_fwd_mask", "mcast_snooping", "stp_state", "vlan_filtering"}
+_PORT = {"cost", "flood", "guard", "hairpin", "isolated", "learning", "mcast_flood", "neigh_suppress", "priority"}
 _CARRIER = {"LOWER_UP", "NO-CARRIER", "M-DOWN"}
 
 
@@ -31,6 +34,10 @@ def shape() -> dict[str, Any]:
 def _stack(name: str | None) -> dict[str, Any]:
     links = {}
     for link in ip_json(name, "-details", "address", "show"):
+        info = link.pop("linkinfo", {})
+        link["kinds"] = info.get("info_kind"), info.get("info_slave_kind")
+        link["bridge"] = {key: value for key, value in info.get("info_data", {}).items() if key in _BRIDGE}
+        link["port"] = {key: value for key, value in info.get("info_slave_data", {}).items() if key in _PORT}
         addresses = [_plain(address) for address in link.pop("addr_info") if not _is_link_local(address)]
         links[link["ifname"]] = {
             **{key: value for key, value in link.items() if key not in _RANDOM},

@@ -19,10 +19,11 @@ import os
 import re
 import socket
 import struct
+import sys
 from typing import Any, NamedTuple
 
 from .._errors import KernelError
-from .._model import DEFAULT_METRIC_V6, LOCAL_TABLE, Address, NextHop, Route
+from .._model import DEFAULT_METRIC_V6, LOCAL_TABLE, Address, NextHop, Route, Vlan
 from .session import Session, attributes
 
 RTM_NEWLINK, RTM_GETLINK = 16, 18
@@ -37,13 +38,41 @@ _IFADDR = struct.Struct("=BBBBI")
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _RTNEXTHOP = struct.Struct("=HBBi")
 _NDMSG = struct.Struct("=BxxxiHBB")
+_VLAN_INFO = struct.Struct("=HH")
 _U32 = struct.Struct("=I")
 _S32 = struct.Struct("=i")
 _U16 = struct.Struct("=H")
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
-_IFLA_OPERSTATE, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_EXT_MASK, _IFLA_LINK_NETNSID = 16, 18, 20, 29, 37
-_IFLA_INFO_KIND = 1
+_IFLA_OPERSTATE, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_GROUP = 16, 18, 20, 27
+_IFLA_EXT_MASK, _IFLA_LINK_NETNSID = 29, 37
+_IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
+#: IFLA_BR_* and IFLA_BRPORT_*: the settings that the collection speaks of, by attribute.
+BRIDGE_ATTRIBUTES = {
+    "forward_delay": 1,
+    "ageing_time": 4,
+    "stp": 5,
+    "vlan_filtering": 7,
+    "group_fwd_mask": 9,
+    "multicast_snooping": 23,
+    "vlan_default_pvid": 39,
+}
+PORT_ATTRIBUTES = {
+    "priority": 2,
+    "cost": 3,
+    "hairpin": 4,
+    "guard": 5,
+    "learning": 8,
+    "flood": 9,
+    "mcast_flood": 27,
+    "neigh_suppress": 32,
+    "isolated": 33,
+}
+_BRIDGE_NAMES = {attribute: name for name, attribute in BRIDGE_ATTRIBUTES.items()}
+_PORT_NAMES = {attribute: name for name, attribute in PORT_ATTRIBUTES.items()}
+_IFLA_AF_SPEC, _IFLA_BRIDGE_VLAN_INFO = 26, 2
+_BRIDGE_VLAN_INFO_PVID, _BRIDGE_VLAN_INFO_UNTAGGED = 2, 4
+_RTEXT_FILTER_BRVLAN = 2
 _RTEXT_FILTER_SKIP_STATS = 8
 
 _IFF_FLAGS = (
@@ -116,6 +145,10 @@ class RawLink(NamedTuple):
     lower: int
     #: The id of the namespace that ``lower`` is an index in; None: this namespace.
     lower_nsid: int | None
+    group: int
+    #: The settings of a bridge, and those of a port of one.
+    bridge: dict[str, int]
+    port: dict[str, int]
 
     @property
     def up(self) -> bool:
@@ -158,8 +191,10 @@ def _link(body: bytes) -> RawLink:  # noqa: C901 - one branch for each attribute
     _family, _type, index, flags, _change = _IFINFO.unpack_from(body)
     name = kind = mac = alias = ""
     operstate = "unknown"
-    mtu = master = lower = 0
+    mtu = master = lower = group = 0
     lower_nsid: int | None = None
+    bridge: dict[str, int] = {}
+    port: dict[str, int] = {}
     for attribute, value in attributes(body, _IFINFO.size):
         if attribute == _IFLA_IFNAME:
             name = _text(value)
@@ -175,15 +210,39 @@ def _link(body: bytes) -> RawLink:  # noqa: C901 - one branch for each attribute
             master = _U32.unpack(value)[0]
         elif attribute == _IFLA_IFALIAS:
             alias = _text(value)
+        elif attribute == _IFLA_GROUP:
+            group = _U32.unpack(value)[0]
         elif attribute == _IFLA_OPERSTATE and value[0] < len(_OPERSTATES):
             operstate = _OPERSTATES[value[0]]
         elif attribute == _IFLA_LINKINFO:
-            for info, info_value in attributes(value):
-                if info == _IFLA_INFO_KIND:
-                    kind = _text(info_value)
+            info = dict(attributes(value))
+            kind = _text(info.get(_IFLA_INFO_KIND, b""))
+            if kind == "bridge":
+                bridge = _named_numbers(info.get(_IFLA_INFO_DATA, b""), _BRIDGE_NAMES)
+            if _text(info.get(_IFLA_INFO_SLAVE_KIND, b"")) == "bridge":
+                port = _named_numbers(info.get(_IFLA_INFO_SLAVE_DATA, b""), _PORT_NAMES)
     if not kind and flags & 0x8:
         kind = "loopback"
-    return RawLink(index, name, kind, mtu, mac, flags, operstate, alias, master, lower, lower_nsid)
+    return RawLink(index, name, kind, mtu, mac, flags, operstate, alias, master, lower, lower_nsid, group, bridge, port)
+
+
+def _named_numbers(data: bytes, names: dict[int, str]) -> dict[str, int]:
+    return {names[kind]: int.from_bytes(value, sys.byteorder) for kind, value in attributes(data) if kind in names}
+
+
+def port_vlans(session: Session) -> dict[int, tuple[Vlan, ...]]:
+    """The VLANs of all bridge ports by interface index; empty where the kernel's bridges know none."""
+    payload = _IFINFO.pack(socket.AF_BRIDGE, 0, 0, 0, 0) + _u32_attribute(_IFLA_EXT_MASK, _RTEXT_FILTER_BRVLAN)
+    found = {}
+    for body in session.dump(RTM_GETLINK, payload):
+        for attribute, value in attributes(body, _IFINFO.size):
+            if attribute == _IFLA_AF_SPEC:
+                pairs = [_VLAN_INFO.unpack(item) for kind, item in attributes(value) if kind == _IFLA_BRIDGE_VLAN_INFO]
+                found[_IFINFO.unpack_from(body)[2]] = tuple(
+                    Vlan(vid, bool(flags & _BRIDGE_VLAN_INFO_PVID), bool(flags & _BRIDGE_VLAN_INFO_UNTAGGED))
+                    for flags, vid in pairs
+                )
+    return found
 
 
 def addresses(session: Session) -> list[RawAddress]:

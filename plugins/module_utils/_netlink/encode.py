@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._errors import Missing
-from .._model import Address, NextHop, Route
+from .._model import Address, NextHop, Route, Vlan
 from .decode import IFF_UP, ROUTE_TYPES, SCOPES
 from .session import Session
 
@@ -62,10 +62,12 @@ def add_veth(
     peer_name: str,
     peer_namespace_fd: int,
     settings: Sequence[tuple[int, str, int]] = ((0, "", 0), (0, "", 0)),
+    group: int = 0,
 ) -> None:
     """Make a veth whose one end is in the session's namespace and the other in the one of ``peer_namespace_fd``.
 
-    ``settings`` are (MTU, MAC, interface index) of the two ends; 0 and "" leave the choice to the kernel.
+    ``settings`` are (MTU, MAC, interface index) of the two ends; 0 and "" leave the choice to the kernel. Both are
+    born in the link group ``group``.
     """
 
     def end(end_name: str, setting: tuple[int, str, int]) -> list[list[Any]]:
@@ -75,6 +77,8 @@ def add_veth(
             attributes.append(["IFLA_MTU", mtu])
         if mac:
             attributes.append(["IFLA_ADDRESS", mac])
+        if group:
+            attributes.append(["IFLA_GROUP", group])
         return attributes
 
     # pyroute2's nested class for the peer is an ifinfmsg: its index presets that of the interface.
@@ -85,6 +89,49 @@ def add_veth(
     info = {"attrs": [["IFLA_INFO_KIND", "veth"], ["IFLA_INFO_DATA", {"attrs": [["VETH_INFO_PEER", peer]]}]]}
     body = _message("ifinfmsg", {"index": settings[0][2]}, [*end(name, settings[0]), ["IFLA_LINKINFO", info]])
     session.request(_RTM_NEWLINK, _NLM_F_CREATE | _NLM_F_EXCL, body)
+
+
+def add_bridge(
+    session: Session, name: str, settings: dict[str, int], mac: str = "", index: int = 0, group: int = 0
+) -> None:
+    attributes: list[list[Any]] = [["IFLA_IFNAME", name], *([["IFLA_ADDRESS", mac]] if mac else [])]
+    if group:
+        attributes.append(["IFLA_GROUP", group])
+    body = _message("ifinfmsg", {"index": index}, [*attributes, ["IFLA_LINKINFO", _bridge_info(settings)]])
+    session.request(_RTM_NEWLINK, _NLM_F_CREATE | _NLM_F_EXCL, body)
+
+
+def set_bridge(session: Session, index: int, settings: dict[str, int]) -> None:
+    body = _message("ifinfmsg", {"index": index}, [["IFLA_LINKINFO", _bridge_info(settings)]])
+    session.request(_RTM_NEWLINK, 0, body)
+
+
+def _bridge_info(settings: dict[str, int]) -> dict[str, Any]:
+    names = {"stp": "STP_STATE", "multicast_snooping": "MCAST_SNOOPING"}
+    data = [[f"IFLA_BR_{names.get(name, name.upper())}", value] for name, value in settings.items()]
+    return {"attrs": [["IFLA_INFO_KIND", "bridge"], ["IFLA_INFO_DATA", {"attrs": data}]]}
+
+
+def set_master(session: Session, index: int, master: int) -> None:
+    """Make a link a port of the bridge with an index; 0: of none."""
+    session.request(_RTM_SETLINK, 0, _message("ifinfmsg", {"index": index}, [["IFLA_MASTER", master]]))
+
+
+def set_port(session: Session, index: int, settings: dict[str, int]) -> None:
+    names = {"hairpin": "MODE", "flood": "UNICAST_FLOOD"}
+    data = [[f"IFLA_BRPORT_{names.get(name, name.upper())}", value] for name, value in settings.items()]
+    info = {"attrs": [["IFLA_INFO_SLAVE_KIND", "bridge"], ["IFLA_INFO_SLAVE_DATA", {"attrs": data}]]}
+    session.request(_RTM_NEWLINK, 0, _message("ifinfmsg", {"index": index}, [["IFLA_LINKINFO", info]]))
+
+
+def set_vlans(session: Session, index: int, remove: Sequence[Vlan], add: Sequence[Vlan]) -> None:
+    # pyroute2's class for AF_BRIDGE differs between releases; this is `bridge vlan`'s message, of four numbers.
+    for message, vlans in ((_RTM_DELLINK, remove), (_RTM_SETLINK, add)):
+        for vlan in vlans:
+            flags = (2 if vlan.pvid else 0) | (4 if vlan.untagged else 0)
+            info = struct.pack("=HHHH", 8, 2, flags, vlan.vid)
+            body = struct.pack("=BxHiII", socket.AF_BRIDGE, 0, index, 0, 0) + struct.pack("=HH", 12, 26) + info
+            session.request(message, 0, body)
 
 
 def remove_link(session: Session, index: int) -> None:
@@ -98,6 +145,7 @@ def set_link(
     mtu: int | None = None,
     mac: str | None = None,
     alias: str | None = None,
+    group: int | None = None,
 ) -> None:
     fields: dict[str, Any] = {"index": index}
     if up is not None:
@@ -110,6 +158,8 @@ def set_link(
         attributes.append(["IFLA_ADDRESS", mac])
     if alias is not None:
         attributes.append(["IFLA_IFALIAS", alias])
+    if group is not None:
+        attributes.append(["IFLA_GROUP", group])
     session.request(_RTM_SETLINK, 0, _message("ifinfmsg", fields, attributes))
 
 

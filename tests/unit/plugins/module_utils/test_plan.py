@@ -80,6 +80,9 @@ def shape(state: State) -> dict[str, Any]:
                     link.peer,
                     sorted(link.addresses),
                     _primaries(link),
+                    link.bridge,
+                    link.master,
+                    {key: value for key, value in link.port.items() if key != "cost" or value != 2},
                 )
                 for link in namespace.links.values()
             },

@@ -1,0 +1,204 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The part of planning that is about bridges and their ports. Pure, as all of planning.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from . import _changes as c
+from ._errors import article, did_you_mean
+from ._kernel import mark_of
+from ._model import (
+    BRIDGE_SETTINGS,
+    DEFAULT_MTU,
+    MAX_PORTS,
+    PORT_SETTINGS,
+    Endpoint,
+    Link,
+    Vlan,
+    WantedBridge,
+    WantedLink,
+    WantedPort,
+    mark,
+)
+
+if TYPE_CHECKING:
+    from ._plan import Planner
+
+
+_DEFAULTS = {name: default for name, (_kind, default) in BRIDGE_SETTINGS.items()}
+_PORT_DEFAULTS = {name: default for name, (_kind, default) in PORT_SETTINGS.items() if default is not None}
+
+
+class Bridges:
+    """Plans the bridges of a demand, step by step as the planner comes to them."""
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
+        self._wanted = planner.wanted
+
+    def _bridges(self) -> Iterator[tuple[Endpoint, WantedLink, WantedBridge]]:
+        for end, wanted in self._planner.wanted_links():
+            if wanted.bridge:
+                yield end, wanted, wanted.bridge
+
+    # --- removing ----------------------------------------------------------------------------------------------------
+
+    def absent(self) -> Iterator[Endpoint]:
+        """The bridges that shall go, are there, and may."""
+        for end in self._wanted.absent_bridges:
+            link = self._planner.state.link(end)
+            if link is None:
+                continue
+            if link.kind != "bridge":
+                kind = article(link.kind or "physical")
+                self._planner.problem("name", f"{end} is {kind} device, no bridge; it is not removed")
+            elif self._planner.is_of_lab(f"the bridge {end}", mark_of(self._planner.state, end)):
+                yield end
+
+    def in_the_way(self) -> Iterator[Endpoint]:
+        """What has the name of a bridge that shall be made. What is not the lab's own is refused instead."""
+        lab = self._wanted.lab
+        for end, wanted, bridge in self._bridges():
+            link = self._planner.state.link(end)
+            if link is None or link.kind == "bridge":
+                continue
+            if bridge.create and lab and link.lab == lab:
+                yield end
+                continue
+            owner = f" (of lab {link.lab!r})" if link.lab else ""
+            fact = f"exists already and is {article(link.kind or 'physical')} device, no bridge"
+            self._planner.problem(wanted.path, f"{end}{owner} {fact}; remove or rename it, or choose another name")
+
+    # --- the bridges themselves --------------------------------------------------------------------------------------
+
+    def add(self) -> None:
+        """Make the bridges that are missing, all of them down."""
+        lab = self._wanted.lab
+        for end, wanted, bridge in self._bridges():
+            link = self._planner.state.link(end)
+            if link is None and bridge.create:
+                settings = _differing(bridge.settings, _DEFAULTS)
+                self._planner.do(c.AddBridge(end, settings, wanted.mac or "", mark(lab), path=wanted.path))
+            elif link and bridge.create and lab and not self._wanted.adopt:
+                owner = mark_of(self._planner.state, end)
+                if owner != lab:
+                    whose = f"belongs to lab {owner!r}" if owner else "is not marked as this lab's"
+                    self._planner.problem(
+                        wanted.path,
+                        f"the bridge {end} exists already and {whose}; remove it, choose another name, or "
+                        f"{self._planner.taking_over()}",
+                    )
+
+    def configure(self) -> None:
+        """Settings of the bridges that are there."""
+        for end, wanted, bridge in self._bridges():
+            link = self._planner.state.namespaces[end.namespace].links[end.interface]
+            settings = _differing(self._complete(bridge.settings, _DEFAULTS, link.bridge), link.bridge)
+            if settings:
+                before = tuple((name, link.bridge[name]) for name, _value in settings if name in link.bridge)
+                self._planner.do(c.SetBridge(end, settings, before, wanted.path))
+
+    def _complete(self, settings: dict[str, int], defaults: dict[str, int], there: dict[str, int]) -> dict[str, int]:
+        """In a whole document what is not said is the kernel's default, as far as this kernel has it at all."""
+        if not self._wanted.whole:
+            return settings
+        return {**{name: value for name, value in defaults.items() if name in there}, **settings}
+
+    # --- ports -------------------------------------------------------------------------------------------------------
+
+    def set_ports(self) -> None:
+        """Links leave and join bridges, and take their settings as ports; then bridges get their MTU."""
+        wanted_ports = {
+            end._replace(interface=name): end.interface for end, _w, bridge in self._bridges() for name in bridge.ports
+        }
+        for end in self._planner.wires:
+            link = self._planner.state.link(end)
+            if self._wanted.whole and link and link.master and end not in wanted_ports:
+                self._leave(end, link, self._planner.wires[end].path)
+        for end, wanted, bridge in self._bridges():
+            links = self._planner.state.namespaces[end.namespace].links
+            leaving = {name for name in bridge.absent_ports if name in links and links[name].master == end.interface}
+            if bridge.purge:
+                leaving |= {link.name for link in links.values() if link.master == end.interface} - bridge.ports.keys()
+            for name in sorted(leaving):
+                self._leave(end._replace(interface=name), links[name], wanted.path)
+            for port in bridge.ports.values():
+                self._set_port(end, bridge, port)
+            count = sum(link.master == end.interface for link in links.values())
+            if count > MAX_PORTS:
+                text = f"the bridge {end} would have {count} ports; the kernel lets a bridge have {MAX_PORTS}"
+                self._planner.problem(wanted.path, text)
+        for end, wanted, _bridge in self._bridges():
+            self._set_mtu(end, wanted)
+
+    def _leave(self, end: Endpoint, link: Link, path: str) -> None:
+        self._planner.do(c.SetMaster(end, "", link.master, path))
+
+    def _set_port(self, bridge_end: Endpoint, bridge: WantedBridge, port: WantedPort) -> None:
+        planner, end = self._planner, bridge_end._replace(interface=port.name)
+        links = planner.state.namespaces[end.namespace].links
+        link = links.get(port.name)
+        if link is None:
+            hint = did_you_mean(port.name, links)
+            text = f"there is no link {port.name!r} in the namespace {end.namespace}{hint}"
+            planner.assume(port.path, text, end.namespace)
+            links[port.name] = link = Link(port.name, 0, mtu=0)
+        if link.kind in ("bridge", "loopback"):
+            planner.problem(port.path, f"{end} is {article(link.kind)} device, which can be no port of a bridge")
+            return
+        if link.master and link.master != bridge_end.interface and not self._may_move(end, bridge):
+            planner.problem(
+                port.path,
+                f"{end} is a port of the bridge {link.master} already; take it out there, or say "
+                + ("'adopt: true'" if self._wanted.whole else "'move: true'"),
+            )
+            return
+        joins = link.master != bridge_end.interface
+        if joins:
+            remember = planner.remember("master", end, link.master, bridge_end.interface)
+            planner.do(c.SetMaster(end, bridge_end.interface, link.master, port.path), remember)
+        # The kernel takes a veth for a link of 10 Gbit/s (port_cost() in net/bridge/br_if.c).
+        defaults = {**_PORT_DEFAULTS, "cost": 2} if link.kind == "veth" else _PORT_DEFAULTS
+        settings = _differing(self._complete(port.settings, defaults, link.port), link.port)
+        if settings:
+            before = tuple((name, link.port[name]) for name, _value in settings if name in link.port and not joins)
+            planner.do(c.SetPort(end, settings, before, port.path))
+        vlans = port.vlans
+        pvid = links[bridge_end.interface].bridge.get("vlan_default_pvid")
+        if vlans is None and self._wanted.whole and pvid is not None:
+            vlans = (Vlan(pvid, pvid=True, untagged=True),) if pvid else ()
+        if vlans is not None and vlans != tuple(sorted(link.vlans)):
+            planner.do(c.SetVlans(end, vlans, link.vlans, port.path))
+
+    def _may_move(self, end: Endpoint, bridge: WantedBridge) -> bool:
+        own = bool(self._wanted.lab) and self._planner.is_ours(end)
+        return bridge.move or self._wanted.adopt or own
+
+    def _set_mtu(self, end: Endpoint, wanted: WantedLink) -> None:
+        """Give a bridge its MTU after its ports, whose smallest it takes until it has been changed by itself.
+
+        What the bridge is found with counts as well: only the kernel knows whether it was changed before.
+        """
+        planner = self._planner
+        link, found = planner.state.namespaces[end.namespace].links[end.interface], planner.before.link(end)
+        mtu = wanted.mtu
+        if mtu is None and self._wanted.whole:
+            ports = (port for port in planner.state.namespaces[end.namespace].links.values())
+            mtu = min((port.mtu for port in ports if port.master == end.interface), default=DEFAULT_MTU)
+        if mtu is None or (mtu == link.mtu and not (found and found.mtu != mtu)):
+            return
+        before = found.mtu if found else link.mtu
+        remember = planner.remember("mtu", end, str(before), str(mtu))
+        planner.do(c.SetLink(end, mtu=mtu, before=(before, None, None), path=wanted.path), remember)
+
+
+def _differing(wanted: dict[str, int], there: dict[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple((name, value) for name, value in sorted(wanted.items()) if there.get(name) != value)

@@ -1,0 +1,137 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Runs the engine on the host that the test is on, as the modules do, and makes it fail on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from ansible_collections.nslab.netns.plugins.module_utils import _apply, _namespaces, _options, _sysctl
+from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
+from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
+from ansible_collections.nslab.netns.plugins.module_utils._errors import KernelError, Refused, StepFailed
+from ansible_collections.nslab.netns.plugins.module_utils._netlink.session import Session
+from ansible_collections.nslab.netns.tests.unit.topologies import Document
+from throwaway import differences, snapshot, without
+
+
+def run(document: Document, check: bool = False, absent: bool = False, adopt: bool = False) -> list[str]:
+    wanted = read_topology(document, absent=absent).wanted
+    wanted.adopt = adopt
+    return [str(change.describe()) for change in engine.run(wanted, check=check).changes]
+
+
+def module(read: Callable[..., Any], **options: Any) -> list[str]:
+    """What a granular module does with these options."""
+    return [str(change.describe()) for change in engine.run(read({"lab": None, **options})).changes]
+
+
+def netns(*names: str, state: str = "present", lab: str | None = None) -> list[str]:
+    return module(_options.netns, name=list(names), state=state, lab=lab)
+
+
+def veth(name: str, namespace: str, peer: str, peer_namespace: str, state: str = "present", **more: Any) -> list[str]:
+    other = {"name": peer, "namespace": peer_namespace, "up": True}
+    return module(_options.veth, name=name, namespace=namespace, peer=other, state=state, purge=False, up=True, **more)
+
+
+def host_without_lab_traces() -> dict[str, Any]:
+    """A snapshot without the folders that stay when the last namespace is gone, as after ``ip netns``."""
+    return without(snapshot(), "/run/netns", "/run/nslab")
+
+
+def refused(document: Document) -> str:
+    before = snapshot()
+    with pytest.raises(Refused) as caught:
+        run(document)
+    assert not differences(without(before, "/run/nslab"), without(snapshot(), "/run/nslab"))
+    with pytest.raises(Refused):
+        run(document, check=True)
+    return str(caught.value)
+
+
+@contextlib.contextmanager
+def failing_call(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[list[int]]:
+    """Let the ``number``-th call that changes the kernel or /run fail; the list counts the calls."""
+    calls = [0]
+
+    def failing(function: Callable[..., Any], error: Exception) -> Callable[..., Any]:
+        def call(*arguments: Any, **more: Any) -> Any:
+            calls[0] += 1
+            if calls[0] == number:
+                raise error
+            return function(*arguments, **more)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "request", failing(Session.request, KernelError(5, "injected")))
+        patch.setattr(_sysctl, "write", failing(_sysctl.write, KernelError(5, "injected")))
+        patch.setattr(_namespaces, "create", failing(_namespaces.create, OSError(5, "injected")))
+        patch.setattr(_namespaces, "give_name", failing(_namespaces.give_name, OSError(5, "injected")))
+        patch.setattr(_namespaces, "remove_name", failing(_namespaces.remove_name, OSError(5, "injected")))
+        patch.setattr(_apply.memory, "append", failing(_apply.memory.append, OSError(5, "injected")))
+        yield calls
+
+
+def outcome(document: Document) -> StepFailed | None:
+    """The error that a run ends with, if it is one of a step."""
+    try:
+        run(document)
+    except StepFailed as error:
+        return error
+    return None
+
+
+def fail_each_call(monkeypatch: pytest.MonkeyPatch, document: Document) -> int:
+    """Make each call that changes anything fail once, and see the host as it was; return how many there were."""
+    before = host_without_lab_traces()
+    number = 0
+    while True:
+        number += 1
+        with failing_call(monkeypatch, number) as calls:
+            failed = outcome(document)
+        if failed is None:
+            return number
+        assert "injected" in str(failed)
+        assert not failed.remains, failed
+        assert calls[0] >= number
+        assert not differences(before, host_without_lab_traces()), f"call {number}"
+
+
+_KILLED = """
+import os, signal, sys
+sys.path[:] = {path!r}
+from ansible_collections.nslab.netns.plugins.module_utils import _engine, _namespaces, _sysctl
+from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
+from ansible_collections.nslab.netns.plugins.module_utils._netlink.session import Session
+left = {count}
+def killing(function):
+    def call(*arguments, **more):
+        global left
+        result = function(*arguments, **more)
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return call
+Session.request = killing(Session.request)
+_sysctl.write = killing(_sysctl.write)
+_namespaces.create = killing(_namespaces.create)
+_namespaces.remove_name = killing(_namespaces.remove_name)
+_engine.run(read_topology({document!r}).wanted)
+"""
+
+
+def kill_at(count: int, document: Document) -> None:
+    """Apply a document in a process that is killed right after the ``count``-th call that changes anything."""
+    text = _KILLED.format(path=sys.path, count=count, document=document)
+    done = subprocess.run([sys.executable, "-c", text], check=False, capture_output=True, text=True)
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr

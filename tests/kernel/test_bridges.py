@@ -1,0 +1,368 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bridges and their ports on the real kernel, by iproute2's own words and with packets."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+from typing import Any
+
+import pytest
+from ansible_collections.nslab.netns.plugins.module_utils import _options
+from ansible_collections.nslab.netns.plugins.module_utils._errors import NslabError, Refused
+from ansible_collections.nslab.netns.plugins.module_utils._model import BIRTH_GROUP, BRIDGE_SETTINGS
+from ansible_collections.nslab.netns.tests.unit.topologies import Document
+from applying import fail_each_call, host_without_lab_traces, kill_at, module, refused, run
+from throwaway import differences, ip, ip_json, ping, snapshot
+
+pytestmark = pytest.mark.usefixtures("host")
+
+
+def bridged(**settings: Any) -> Document:
+    """The lab L4: two namespaces on a bridge of the host."""
+    ports = {"veth-b": {"cost": 7, "hairpin": True}, "veth-s": None}
+    return {
+        "name": "bridged",
+        "namespaces": {
+            "host": {"bridges": {"br0": {"mac": "02:00:00:00:00:b0", "ports": ports, **settings}}},
+            "beijing": {
+                "interfaces": {"eth0-b": {"addresses": ["10.0.0.1/24", {"address": "fd00::1/64", "nodad": True}]}}
+            },
+            "shanghai": {
+                "interfaces": {"eth0-s": {"addresses": ["10.0.0.2/24", {"address": "fd00::2/64", "nodad": True}]}}
+            },
+        },
+        "links": [{"endpoints": ["beijing:eth0-b", "host:veth-b"]}, {"endpoints": ["shanghai:eth0-s", "host:veth-s"]}],
+    }
+
+
+def both(number: int) -> list[Any]:
+    return [f"10.0.0.{number}/24", {"address": f"fd00::{number}/64", "nodad": True}]
+
+
+def bridge_links() -> dict[str, dict[str, Any]]:
+    shown = subprocess.run(["bridge", "-json", "-details", "link"], capture_output=True, text=True, check=True).stdout
+    passing = ("flags", "state")
+    links = json.loads(shown or "[]")
+    return {link["ifname"]: {key: value for key, value in link.items() if key not in passing} for link in links}
+
+
+def bridge_data(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = ip_json(None, "-details", "link", "show", name)[0]["linkinfo"]["info_data"]
+    return found
+
+
+def test_the_namespaces_reach_each_other_through_the_bridge() -> None:
+    before = host_without_lab_traces()
+    predicted = run(bridged(), check=True)
+    assert not differences(before, host_without_lab_traces())
+    assert run(bridged()) == predicted
+    assert run(bridged()) == []
+    assert predicted[-1] == "change link host:br0 up"
+    for source, to in (("beijing", "10.0.0.2"), ("shanghai", "10.0.0.1"), ("beijing", "fd00::2")):
+        assert ping(source, to)[0]
+    shown = subprocess.run(["bridge", "-json", "fdb", "show", "br", "br0"], capture_output=True, text=True, check=True)
+    learnt = {(entry["mac"], entry["ifname"]) for entry in json.loads(shown.stdout)}
+    for namespace, inner, outer in (("beijing", "eth0-b", "veth-b"), ("shanghai", "eth0-s", "veth-s")):
+        links = ip_json(namespace, "link")
+        assert {link["ifname"] for link in links} == {"lo", inner}
+        assert (next(link["address"] for link in links if link["ifname"] == inner), outer) in learnt
+    run({"name": "bridged"}, absent=True)
+    assert not differences(before, host_without_lab_traces())
+
+
+DRIFT = {
+    "bridge down": ("link set br0 down", ["change link host:br0 down -> up"]),
+    "MAC": (
+        "link set br0 address 02:00:00:00:00:01",
+        ["change link host:br0 mac 02:00:00:00:00:01 -> 02:00:00:00:00:b0"],
+    ),
+    "MTU": ("link set br0 mtu 1400", ["change link host:br0 mtu 1400 -> 1500"]),
+    "setting": ("link set br0 type bridge ageing_time 100", ["change bridge host:br0 ageing_time 1 -> 300"]),
+    "spanning tree": ("link set br0 type bridge stp_state 1", ["change bridge host:br0 stp on -> off"]),
+    "address": ("address add 10.0.0.9/24 dev br0", ["remove address host:br0 10.0.0.9/24"]),
+    "port out": (
+        "link set veth-b nomaster",
+        ["add port host:veth-b of br0", "change port host:veth-b cost 7 hairpin on"],
+    ),
+    "port setting": ("link set veth-b type bridge_slave hairpin off", ["change port host:veth-b hairpin off -> on"]),
+    "unsaid port setting": (
+        "link set veth-s type bridge_slave learning off",
+        ["change port host:veth-s learning off -> on"],
+    ),
+    "unsaid cost": ("link set veth-s type bridge_slave cost 9", ["change port host:veth-s cost 9 -> 2"]),
+}
+
+
+@pytest.mark.parametrize("name", DRIFT)
+def test_drift_is_named_and_repaired_and_nothing_else_is_touched(name: str) -> None:
+    command, changes = DRIFT[name]
+    run(bridged())
+    right = snapshot()
+    ip(*command.split())
+    assert run(bridged(), check=True) == changes
+    assert run(bridged()) == changes
+    assert run(bridged()) == []
+    assert not differences(right, snapshot())
+    assert ping("beijing", "10.0.0.2")[0]
+
+
+def test_a_port_that_somebody_has_put_on_another_bridge_comes_back() -> None:
+    run(bridged())
+    ip("link", "add", "br9", "type", "bridge")
+    ip("link", "set", "veth-b", "master", "br9")
+    assert run(bridged())[0] == "change port host:veth-b of br9 -> br0"
+    assert ip_json(None, "link", "show", "br9")
+    assert ping("beijing", "10.0.0.2")[0]
+
+
+def test_a_port_that_somebody_has_added_leaves() -> None:
+    run(bridged())
+    ip("link", "add", "tap9", "type", "ifb")
+    ip("link", "set", "tap9", "master", "br0")
+    assert run(bridged()) == ["remove port host:tap9 of br0"]
+    assert "master" not in ip_json(None, "link", "show", "tap9")[0]
+
+
+def test_a_deleted_bridge_is_made_again_and_the_links_keep_their_indexes() -> None:
+    run(bridged())
+    before = {link["ifname"]: link["ifindex"] for link in ip_json(None, "link") if link["ifname"] != "br0"}
+    ip("link", "delete", "br0")
+    run(bridged())
+    assert {link["ifname"]: link["ifindex"] for link in ip_json(None, "link") if link["ifname"] != "br0"} == before
+    assert ping("beijing", "10.0.0.2")[0]
+    assert run(bridged()) == []
+
+
+def test_settings_reach_the_kernel() -> None:
+    settings = {
+        "stp": True,
+        "ageing_time": 1.5,
+        "forward_delay": 4,
+        "multicast_snooping": False,
+        "group_fwd_mask": 16384,
+    }
+    run(bridged(**settings))
+    assert run(bridged(**settings)) == []
+    found = bridge_data("br0")
+    assert (found["stp_state"], found["ageing_time"], found["forward_delay"]) == (1, 150, 400)
+    assert (found["mcast_snooping"], found["group_fwd_mask"]) == (0, "0x4000")
+    (change,) = run(bridged())
+    assert change == (
+        "change bridge host:br0 "
+        "ageing_time 1.5 forward_delay 4 group_fwd_mask 16384 multicast_snooping off stp on -> "
+        "300 forward_delay 15 group_fwd_mask 0 multicast_snooping on stp off"
+    )
+
+
+def test_every_port_setting_reaches_the_kernel() -> None:
+    document = bridged()
+    ports = document["namespaces"]["host"]["bridges"]["br0"]["ports"]
+    flags = ("hairpin", "guard", "learning", "flood", "isolated", "neigh_suppress", "mcast_flood")
+    defaults = bridged()
+    run(defaults)
+    before = bridge_links()["veth-s"]
+    ports["veth-s"] = {"cost": 11, "priority": 5, **{flag: not before[flag] for flag in flags}}
+    run(document)
+    assert run(document) == []
+    after = bridge_links()["veth-s"]
+    assert (after["cost"], after["priority"]) == (11, 5)
+    assert {flag: after[flag] for flag in flags} == {flag: not before[flag] for flag in flags}
+    run(defaults)
+    assert bridge_links()["veth-s"] == before
+
+
+def test_a_bridge_has_the_mtu_that_is_asked_for_whatever_its_ports_have() -> None:
+    run(bridged(mtu=1400))
+    assert ip_json(None, "link", "show", "br0")[0]["mtu"] == 1400
+    document = bridged(mtu=1500)
+    document["namespaces"]["beijing"]["interfaces"]["eth0-b"]["mtu"] = 1300
+    document["namespaces"]["host"]["interfaces"] = {"veth-b": {"mtu": 1300}}
+    run(document)
+    assert run(document) == []
+    assert ip_json(None, "link", "show", "br0")[0]["mtu"] == 1500
+    del document["namespaces"]["host"]["bridges"]["br0"]["mtu"]
+    run(document)
+    assert ip_json(None, "link", "show", "br0")[0]["mtu"] == 1300
+
+
+@pytest.mark.parametrize("way", ["create", "change", "remove"])
+def test_every_failing_call_leaves_the_host_as_it_was(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    document = bridged(stp=True, ageing_time=9, addresses=["10.0.0.3/24"])
+    if way != "create":
+        run(bridged())
+    if way == "change":
+        document["namespaces"]["host"]["bridges"]["br1"] = {"ports": {"veth-b": {"isolated": True}}}
+        document["namespaces"]["host"]["bridges"]["br0"]["ports"] = {"veth-s": {"priority": 3}}
+    elif way == "remove":
+        document = {"name": "bridged"}
+    assert fail_each_call(monkeypatch, document) > 5
+    assert run(document) == []
+
+
+@pytest.mark.parametrize("count", range(1, 25))
+def test_kill_at_any_step_then_one_run_converges(count: int) -> None:
+    document = bridged()
+    before = host_without_lab_traces()
+    kill_at(count, document)
+    run(document)
+    assert run(document) == []
+    assert ping("beijing", "10.0.0.2")[0]
+    run({"name": "bridged"}, absent=True)
+    assert not differences(before, host_without_lab_traces())
+
+
+def test_a_bridge_that_a_killed_run_has_not_come_to_mark_is_the_labs() -> None:
+    ip("link", "add", "br0", "group", str(BIRTH_GROUP), "type", "bridge")
+    run(bridged())
+    link = ip_json(None, "link", "show", "br0")[0]
+    assert (link["ifalias"], link["group"]) == ("nslab:bridged", "default")
+    assert run(bridged()) == []
+
+
+# --- what is somebody else's ------------------------------------------------------------------------------------------
+
+
+def test_a_foreign_bridge_is_refused_unless_adopted() -> None:
+    ip("link", "add", "br0", "type", "bridge")
+    assert "namespaces.host.bridges.br0: the bridge host:br0 exists already and is not marked as" in refused(bridged())
+    run(bridged(), adopt=True)
+    assert run(bridged()) == []
+
+
+def test_another_device_of_the_name_is_refused() -> None:
+    ip("link", "add", "br0", "type", "ifb")
+    assert "host:br0 exists already and is an ifb device, no bridge" in refused(bridged())
+
+
+def test_a_port_of_a_foreign_bridge_is_refused_and_a_foreign_link_comes_home() -> None:
+    ip("link", "add", "br9", "type", "bridge")
+    ip("link", "add", "phys0", "type", "ifb")
+    ip("link", "set", "phys0", "master", "br9")
+    document = bridged()
+    document["namespaces"]["host"]["bridges"]["br0"]["ports"]["phys0"] = None
+    text = "namespaces.host.bridges.br0.ports.phys0: host:phys0 is a port of the bridge br9 already"
+    assert text in refused(document)
+    before = host_without_lab_traces()
+    run(document, adopt=True)
+    assert run(document) == []
+    assert ip_json(None, "link", "show", "phys0")[0]["master"] == "br0"
+    run({"name": "bridged"}, absent=True)
+    assert not differences(before, host_without_lab_traces())
+
+
+def test_a_port_that_is_not_there_is_refused() -> None:
+    document = bridged()
+    document["namespaces"]["host"]["bridges"]["br0"]["ports"]["veth-x"] = None
+    text = "namespaces.host.bridges.br0.ports.veth-x: there is no link 'veth-x' in the namespace host; did you mean"
+    assert text in refused(document)
+
+
+# --- the granular modules ---------------------------------------------------------------------------------------------
+
+
+def bridge(name: str, state: str = "present", **more: Any) -> list[str]:
+    unsaid = dict.fromkeys(("addresses", "mtu", "mac", *BRIDGE_SETTINGS))
+    return module(
+        _options.bridge,
+        **{**unsaid, "name": name, "namespace": "host", "state": state, "up": True, "purge": False, **more},
+    )
+
+
+def bridge_port(bridge: str, *ports: Any, **more: Any) -> list[str]:
+    options = {"state": "present", "purge": False, "move": False, **more}
+    return module(_options.bridge_port, bridge=bridge, namespace="host", ports=list(ports), **options)
+
+
+def add_links(*names: str) -> None:
+    for name in names:
+        ip("link", "add", name, "type", "ifb")
+
+
+def test_a_bridge_comes_is_set_up_and_goes() -> None:
+    assert bridge("br0", ageing_time=60.0, addresses=["10.0.0.1/24"]) == [
+        "add bridge host:br0 ageing_time 60",
+        "add address host:br0 10.0.0.1/24",
+        "change link host:br0 up",
+    ]
+    assert bridge("br0", ageing_time=60.0, addresses=["10.0.0.1/24"]) == []
+    assert bridge("br0", stp=True) == ["change bridge host:br0 stp off -> on"]
+    found = bridge_data("br0")
+    assert (found["ageing_time"], found["stp_state"]) == (6000, 1)
+    assert bridge("br0", addresses=[], purge=True) == ["remove address host:br0 10.0.0.1/24"]
+    assert bridge("br0", state="absent") == ["remove bridge host:br0"]
+    assert bridge("br0", state="absent") == []
+
+
+def test_ports_come_and_go_and_what_is_not_said_stays() -> None:
+    add_links("p0", "p1", "p2")
+    bridge("br0")
+    assert bridge_port("br0", "p0", {"name": "p1", "hairpin": True, "cost": 9}) == [
+        "add port host:p0 of br0",
+        "add port host:p1 of br0",
+        "change port host:p1 cost 9 hairpin on",
+    ]
+    ip("link", "set", "p0", "type", "bridge_slave", "learning", "off")
+    assert bridge_port("br0", "p0", "p1") == []
+    assert bridge_port("br0", "p2", purge=True) == [
+        "remove port host:p0 of br0",
+        "remove port host:p1 of br0",
+        "add port host:p2 of br0",
+    ]
+    assert bridge_port("br0", "p1", "p2", state="absent") == ["remove port host:p2 of br0"]
+    assert bridge_port("br0", "p1", "p2", state="absent") == []
+    assert bridge_links() == {}
+
+
+def test_a_port_changes_bridges_only_if_asked_to() -> None:
+    add_links("p0")
+    bridge("br0")
+    bridge("br1")
+    bridge_port("br0", "p0")
+    with pytest.raises(Refused, match=r"ports\[0\]: host:p0 is a port of the bridge br0 already; .*'move: true'"):
+        bridge_port("br1", "p0")
+    assert bridge_port("br1", "p0", move=True) == ["change port host:p0 of br0 -> br1"]
+    assert ip_json(None, "link", "show", "p0")[0]["master"] == "br1"
+
+
+@pytest.mark.parametrize("what", ["lo", "br1", "br0"])
+def test_what_can_be_no_port_is_refused(what: str) -> None:
+    bridge("br0")
+    bridge("br1")
+    before = snapshot()
+    with pytest.raises(NslabError, match="can be no port"):
+        bridge_port("br0", what)
+    assert not differences(before, snapshot())
+
+
+def test_absent_removes_no_other_device() -> None:
+    add_links("p0")
+    with pytest.raises(Refused, match="host:p0 is an ifb device, no bridge; it is not removed"):
+        bridge("p0", state="absent")
+
+
+def test_more_ports_than_a_bridge_takes_are_refused() -> None:
+    bridge("br0")
+    ip_lines = [f"link add p{number} type ifb" for number in range(3)]
+    for line in ip_lines:
+        ip(*line.split())
+    names = [f"q{number}" for number in range(1022)]
+    with pytest.raises(NslabError, match="1024 ports; the kernel lets a bridge have 1023"):
+        bridge_port("br0", *names, "p0", "p1")
+
+
+def test_a_copy_of_a_document_with_a_bridge_in_a_namespace_works() -> None:
+    document = copy.deepcopy(bridged())
+    namespaces = document["namespaces"]
+    namespaces["switch"] = namespaces.pop("host")
+    namespaces["switch"]["bridges"]["br0"]["addresses"] = ["10.0.0.3/24"]
+    document["links"] = [
+        {"endpoints": [end.replace("host", "switch") for end in link["endpoints"]]} for link in document["links"]
+    ]
+    run(document)
+    assert run(document) == []
+    assert ping("beijing", "10.0.0.2")[0]
+    assert ping("switch", "10.0.0.1")[0]
