@@ -110,6 +110,7 @@ def _namespace(name: str, body: Mapping[str, Any], peers: Mapping[str, str]) -> 
     width = max((len(text) for _interface, text, peer in rows if peer), default=0)
     lines = [name]
     lines += [_row(interface, f"{text:<{width}}  ------ {peer}" if peer else text) for interface, text, peer in rows]
+    lines += [_row(bridge, _bridge(settings or {})) for bridge, settings in (body.get("bridges") or {}).items()]
     lines += [_row("" if i else "routes", _route(route)) for i, route in enumerate(body.get("routes") or ())]
     sysctls = (body.get("sysctls") or {}).items()
     lines += [_row("" if i else "sysctls", f"{key} = {value}") for i, (key, value) in enumerate(sysctls)]
@@ -125,6 +126,11 @@ def _carries(settings: Mapping[str, Any]) -> str:
     words += [f"mtu {settings['mtu']}"] if settings.get("mtu") else []
     words += ["down"] if settings.get("up") is False else []
     return ", ".join(words)
+
+
+def _bridge(settings: Mapping[str, Any]) -> str:
+    words = [_carries(settings)] if _carries(settings) else []
+    return "  ".join([*words, f"bridge of {', '.join(settings.get('ports') or ()) or 'no ports'}"])
 
 
 def _route(route: Mapping[str, Any]) -> str:

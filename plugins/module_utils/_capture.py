@@ -14,12 +14,15 @@ from typing import Any
 
 from ._kernel import mark_of
 from ._model import (
+    BRIDGE_SETTINGS,
     DEFAULT_METRIC_V6,
     DEFAULT_MTU,
     HOST,
     LOOPBACK_MTU,
     MAIN_TABLE,
+    PORT_SETTINGS,
     STATIC_ROUTE_PROTOCOLS,
+    VETH_PORT_COST,
     Address,
     Endpoint,
     Link,
@@ -27,6 +30,7 @@ from ._model import (
     NextHop,
     Route,
     State,
+    Vlan,
 )
 from ._sysctl_keys import name_of
 
@@ -44,7 +48,7 @@ def capture(state: State, lab: str, also: Collection[str] = ()) -> Document:
     ends = {end for wire in wires for end in wire}
     document: Document = {"name": lab, "namespaces": {}, "links": [{"endpoints": list(map(str, w))} for w in wires]}
     for name in [*names, HOST]:
-        body = _namespace(state, state.namespaces[name], ends)
+        body = _namespace(state, state.namespaces[name], ends, lab)
         if body or name != HOST:
             document["namespaces"][name] = body
     return document
@@ -68,7 +72,7 @@ def _wires(state: State, lab: str, names: list[str]) -> list[tuple[Endpoint, End
     return wires
 
 
-def _namespace(state: State, namespace: Namespace, ends: set[Endpoint]) -> Document:
+def _namespace(state: State, namespace: Namespace, ends: set[Endpoint], lab: str) -> Document:
     body: Document = {}
     remembered = [entry for entry in state.remembered if entry[1:3] == (namespace.name, namespace.inode)]
     interfaces: Document = {}
@@ -88,6 +92,11 @@ def _namespace(state: State, namespace: Namespace, ends: set[Endpoint]) -> Docum
         elif entry.kind in ("mtu", "mac", "up") and entry.object in namespace.links:
             live = getattr(namespace.links[entry.object], entry.kind)
             interfaces.setdefault(entry.object, {})[entry.kind] = live
+    bridges = {
+        link.name: _bridge(namespace, link)
+        for link in namespace.links.values()
+        if link.kind == "bridge" and (link.lab == lab or namespace.name != HOST)
+    }
     ours = {entry.after for entry in remembered if entry.kind == "route"}
     routes = [
         _route(route)
@@ -99,9 +108,39 @@ def _namespace(state: State, namespace: Namespace, ends: set[Endpoint]) -> Docum
         for entry in remembered
         if entry.kind == "sysctl" and namespace.sysctls.get(entry.object) is not None
     }
-    for key, value in (("interfaces", interfaces), ("routes", routes), ("sysctls", sysctls)):
+    parts = (("interfaces", interfaces), ("bridges", bridges), ("routes", routes), ("sysctls", sysctls))
+    for key, value in parts:
         if value:
             body[key] = value
+    return body
+
+
+def _bridge(namespace: Namespace, bridge: Link) -> Document:
+    """A bridge of the lab with its ports; what is as the kernel makes it is left out."""
+    ports = [link for link in namespace.links.values() if link.master == bridge.name]
+    body = _interface(bridge, min((port.mtu for port in ports), default=DEFAULT_MTU))
+    for name, (kind, default) in BRIDGE_SETTINGS.items():
+        value = bridge.bridge.get(name, default)
+        if value != default:
+            body[name] = bool(value) if kind == "flag" else value / 100 if kind == "time" else value
+    if ports:
+        body["ports"] = {port.name: _port(port, bridge.bridge.get("vlan_default_pvid", 0)) for port in ports}
+    return body
+
+
+def _port(port: Link, default_vlan: int) -> Document:
+    body: Document = {}
+    defaults = {name: default for name, (_kind, default) in PORT_SETTINGS.items()}
+    if port.kind == "veth":
+        defaults["cost"] = VETH_PORT_COST
+    for name, value in port.port.items():
+        if value != defaults[name]:
+            body[name] = bool(value) if PORT_SETTINGS[name][0] == "flag" else value
+    if port.vlans != ((Vlan(default_vlan, pvid=True, untagged=True),) if default_vlan else ()):
+        body["vlans"] = [
+            {"vid": vlan.vid, **({"pvid": True} if vlan.pvid else {}), **({"untagged": True} if vlan.untagged else {})}
+            for vlan in port.vlans
+        ]
     return body
 
 

@@ -73,6 +73,9 @@ PORT_SETTINGS: dict[str, tuple[str, int | None]] = {
     "mcast_flood": ("flag", 1),
 }
 
+#: The kernel takes a veth for a link of 10 Gbit/s (port_cost() in net/bridge/br_if.c).
+VETH_PORT_COST = 2
+
 IPAddress = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 IPInterface = Union[ipaddress.IPv4Interface, ipaddress.IPv6Interface]
 IPNetwork = Union[ipaddress.IPv4Network, ipaddress.IPv6Network]

@@ -20,6 +20,7 @@ from ._model import (
     DEFAULT_MTU,
     MAX_PORTS,
     PORT_SETTINGS,
+    VETH_PORT_COST,
     Endpoint,
     Link,
     Vlan,
@@ -165,8 +166,7 @@ class Bridges:
         if joins:
             remember = planner.remember("master", end, link.master, bridge_end.interface)
             planner.do(c.SetMaster(end, bridge_end.interface, link.master, port.path), remember)
-        # The kernel takes a veth for a link of 10 Gbit/s (port_cost() in net/bridge/br_if.c).
-        defaults = {**_PORT_DEFAULTS, "cost": 2} if link.kind == "veth" else _PORT_DEFAULTS
+        defaults = {**_PORT_DEFAULTS, "cost": VETH_PORT_COST} if link.kind == "veth" else _PORT_DEFAULTS
         settings = _differing(self._complete(port.settings, defaults, link.port), link.port)
         if settings:
             before = tuple((name, link.port[name]) for name, _value in settings if name in link.port and not joins)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from controller import Controller, Play, apply_role, play
 from throwaway import snapshot, throwaway_host
 
@@ -30,14 +31,15 @@ def test_role_and_document_make_the_same(ansible: Controller, tmp_path: Path) ->
         assert comparable(snapshot()) == built
 
 
-def test_the_host_link_too(ansible: Controller, tmp_path: Path) -> None:
+@pytest.mark.parametrize("role", ["host_link", "bridged"])
+def test_the_other_roles_too(ansible: Controller, tmp_path: Path, role: str) -> None:
     file = tmp_path / "captured.json"
-    plays = [apply_role("host_link"), capture("host_link", file), apply("compare", file, check_mode=True)]
+    plays = [apply_role(role), capture(role, file), apply("compare", file, check_mode=True)]
     run = ansible.run(plays, "--diff").succeeded()
     assert (run.play("compare").changed, run.play("compare").diff) == ([], [])
 
     with throwaway_host():
-        plays = [apply("document", file), apply_role("host_link", "role")]
+        plays = [apply("document", file), apply_role(role, "role")]
         run = ansible.run(plays, "--diff").succeeded()
         assert (run.play("role").changed, run.play("role").diff) == ([], [])
 
