@@ -202,6 +202,49 @@ BAD = [
         "namespaces.router.routes[0].via",
         "an IPv6 spelling of an IPv4 address",
     ),
+    # bridges
+    *(
+        ((*NS, "bridges", {"br0": body}), f"namespaces.router.bridges.br0{path}", words)
+        for body, path, words in (
+            ("x", "", "'x' is no dictionary"),
+            ({"port": []}, ".port", "did you mean 'ports'?"),
+            ({"stp": 1}, ".stp", "1 is neither true nor false"),
+            ({"ageing_time": "long"}, ".ageing_time", "'long' is no number"),
+            ({"ageing_time": -1}, ".ageing_time", "out of range"),
+            ({"stp": True, "forward_delay": 1}, ".forward_delay", "from 2 to 30 (seconds) with 'stp'"),
+            ({"group_fwd_mask": 1}, ".group_fwd_mask", "bits 0 to 2"),
+            ({"group_fwd_mask": 65536}, ".group_fwd_mask", "from 0 to 65535"),
+            ({"vlan_default_pvid": 4095}, ".vlan_default_pvid", "from 0 to 4094"),
+            ({"mtu": 1000, "addresses": ["fd00::1/64"]}, ".addresses[0]", "IPv6 needs at least 1280"),
+            ({"ports": "veth-srv"}, ".ports", "is no list"),
+            ({"ports": [7]}, ".ports[0]", "7 is no string"),
+            ({"ports": [{"cost": 7}]}, ".ports[0]", "the key 'name' is missing"),
+            ({"ports": ["lo"]}, ".ports[0]", "'lo' can be no port"),
+            ({"ports": ["br0"]}, ".ports[0]", "'br0' can be no port"),
+            ({"ports": ["veth-srv", "veth-srv"]}, ".ports[1]", "stands here twice"),
+            ({"ports": {"veth-srv": {"costs": 7}}}, ".ports.veth-srv.costs", "did you mean 'cost'?"),
+            ({"ports": {"veth-srv": {"cost": 0}}}, ".ports.veth-srv.cost", "from 1 to 65535"),
+            ({"ports": {"veth-srv": {"priority": 64}}}, ".ports.veth-srv.priority", "from 0 to 63"),
+            ({"ports": {"veth-srv": {"hairpin": "on"}}}, ".ports.veth-srv.hairpin", "neither true nor false"),
+            ({"ports": {"veth-srv": {"vlans": [0]}}}, ".ports.veth-srv.vlans[0].vid", "from 1 to 4094"),
+            ({"ports": {"veth-srv": {"vlans": [{"pvid": True}]}}}, ".ports.veth-srv.vlans[0].vid", "is missing"),
+            ({"ports": {"veth-srv": {"vlans": [7, 7]}}}, ".ports.veth-srv.vlans[1]", "stands here twice"),
+            (
+                {"ports": {"veth-srv": {"vlans": [{"vid": 1, "pvid": True}, {"vid": 2, "pvid": True}]}}},
+                ".ports.veth-srv.vlans[1].pvid",
+                "a port has one PVID",
+            ),
+            ({"ports": [f"p{number}" for number in range(1024)]}, ".ports", "lets a bridge have 1023"),
+        )
+    ),
+    ((*NS, "bridges", {"veth-srv": {}}), "namespaces.router.bridges.veth-srv", "a bridge stands here only"),
+    ((*NS, "bridges", {"lo": {}}), "namespaces.router.bridges.lo", "no bridge"),
+    ((*NS, "bridges", {"a/b": {}}), "namespaces.router.bridges.a/b", "must not hold"),
+    (
+        (*NS, "bridges", {"br0": {"ports": ["veth-srv"]}, "br1": {"ports": ["veth-srv"]}}),
+        "namespaces.router.bridges.br1.ports[0]",
+        "a port of two bridges",
+    ),
     # sysctls
     (
         (*NS, "sysctls", {"net.ipv4.ip_forward": 1, "net.ipv4.conf.all.forwarding": 0}),
