@@ -211,7 +211,7 @@ class Planner:
         if not self.wanted.lab or owner == self.wanted.lab:
             return True
         whose = f"belongs to lab {owner!r}" if owner else "has no mark"
-        self.result.warnings.append(f"{what} {whose}, so it is not lab {self.wanted.lab!r}'s to remove; it stays")
+        self.result.warnings.append(f"{what} {whose}, so lab {self.wanted.lab!r} does not remove it; it stays")
         return False
 
     def _absent_end(self, end: Endpoint, other: Endpoint | None) -> Iterator[Endpoint]:
