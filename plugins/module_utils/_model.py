@@ -467,6 +467,8 @@ class Wanted:
     prune: bool = False
     #: Objects of the same name that carry another mark or none are taken over.
     adopt: bool = False
+    #: What is hardly meant is refused instead of being told.
+    strict: bool = False
     #: The demand is complete: what it leans on is in it or on the host, and no earlier task would have made it.
     whole: bool = False
 

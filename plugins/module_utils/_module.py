@@ -44,7 +44,7 @@ def run_module(name: str, options: Spec, read: Callable[[Spec], Wanted], **more:
         fail(module, error)
     except OSError as error:
         fail(module, NslabError(str(error)))
-    exit_with(module, plan)
+    exit_with(module, plan, wanted.whole)
 
 
 def fail(module: AnsibleModule, error: NslabError) -> NoReturn:
@@ -56,8 +56,8 @@ def fail(module: AnsibleModule, error: NslabError) -> NoReturn:
     raise AssertionError("fail_json() does not return")
 
 
-def exit_with(module: AnsibleModule, plan: Plan) -> None:
-    for warning in plan.warnings:
+def exit_with(module: AnsibleModule, plan: Plan, whole: bool) -> None:
+    for warning in [*plan.warnings, *map(str, plan.findings)]:
         module.warn(warning)
     descriptions = [change.describe() for change in plan.changes]
     module.exit_json(
@@ -65,6 +65,7 @@ def exit_with(module: AnsibleModule, plan: Plan) -> None:
         changes=[description.as_result() for description in descriptions],
         assumptions=[str(problem) for problem in plan.assumptions],
         diff=_diff(descriptions),
+        **({"findings": [finding._asdict() for finding in plan.findings]} if whole else {}),
     )
 
 

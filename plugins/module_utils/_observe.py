@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from . import _memory as memory
 from . import _namespaces as namespaces
 from . import _sysctl as sysctl
+from ._findings import BRIDGE_NETFILTER
 from ._machine import Machine
 from ._model import BIRTH_GROUP, HOST, Endpoint, Link, Namespace, State, Wanted, lab_of
 from ._namespaces import Handle
@@ -74,6 +75,9 @@ def _is_marked(machine: Machine, name: str, lab: str) -> bool:
 
 def _sysctl_keys(wanted: Wanted, state: State) -> dict[str, set[str]]:
     keys = {name: set(namespace.sysctls) for name, namespace in wanted.namespaces.items()}
+    for namespace in wanted.namespaces.values():
+        if any(link.bridge for link in namespace.links.values()):
+            keys[namespace.name].update(BRIDGE_NETFILTER)
     for entry in state.remembered:
         if entry.kind in ("sysctl", "consequence"):
             keys.setdefault(entry.namespace, set()).add(entry.object)

@@ -147,7 +147,7 @@ def topology(options: Options) -> Wanted:
         text = f"{lab!r} is not the name that the document gives its lab, {topology['name']!r}; leave one of them out"
         raise InvalidInput([Problem("lab", text)])
     wanted = document.read_topology(topology, absent=options["state"] == "absent").wanted
-    wanted.adopt = options["adopt"]
+    wanted.adopt, wanted.strict = options["adopt"], options["strict"]
     return wanted
 
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 
 from . import _changes as c
 from ._errors import Problem, Refused, article, did_you_mean
+from ._findings import Finding, findings
 from ._kernel import consequence, copy, mark_of, needs_gateway, new_namespace, play
 from ._model import (
     CONNECTED_METRIC_V6,
@@ -62,6 +63,7 @@ class Plan:
     #: What an earlier task would have made in a real run. A plan with assumptions can be shown, not applied.
     assumptions: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     #: What needs not be remembered any more after this plan.
     forgotten: list[Remembered] = field(default_factory=list)
     #: What was remembered of namespaces that are gone. The kernel gives a new one the same inode at times.
@@ -112,6 +114,11 @@ class Planner:
         self._restore_routes()
         self._set_routes()
         self._refuse()
+        if self.wanted.whole:
+            self.result.findings = findings(self.wanted, self.state)
+        if self.wanted.strict:
+            self.problems += [Problem(found.path, f"{found.text} [{found.code}]") for found in self.result.findings]
+            self._refuse()
         return self.result
 
     # --- how a change enters the plan --------------------------------------------------------------------------------

@@ -33,7 +33,13 @@ options:
     default: present
   adopt:
     description:
-      - Take over namespaces and veths of the same names that belong to another lab, or to none.
+      - Take over namespaces, veths and bridges of the same names that belong to another lab, or to none, and ports of other bridges.
+    type: bool
+    default: false
+  strict:
+    description:
+      - Refuse what the kernel takes but is hardly meant, such as one connected prefix on two interfaces, instead of warning of it.
+        RV(findings) has it, and the documentation of the topology document lists the kinds.
     type: bool
     default: false
   lab:
@@ -130,6 +136,25 @@ assumptions:
   type: list
   elements: str
   sample: ["namespace: there is no namespace 'server'"]
+findings:
+  description:
+    - What the kernel takes but is hardly meant. Each is a warning as well.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    code:
+      description: The kind.
+      type: str
+      sample: same-prefix
+    path:
+      description: The place of the key.
+      type: str
+      sample: namespaces.host.interfaces.veth1.addresses[0]
+    text:
+      description: What it is, and what would be right.
+      type: str
+      sample: veth0 and veth1 of the namespace host both have the connected prefix 172.18.0.0/16
 problems:
   description:
     - What is wrong with the options, or stands against them on the host. Nothing was touched.
@@ -156,6 +181,7 @@ def main() -> None:
         "topology": {"type": "dict"},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "adopt": {"type": "bool", "default": False},
+        "strict": {"type": "bool", "default": False},
     }
     run_module(
         "topology",

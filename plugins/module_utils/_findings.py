@@ -1,0 +1,210 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the kernel takes, but is hardly meant: found when planning, told as warnings, or as errors on request. Pure.
+
+Each kind has a code, by which docs/topology.md explains it.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ._model import HOST, MAIN_TABLE, Endpoint, IPNetwork, Link, State, Wanted, WantedNamespace
+
+#: Present where the kernel shows bridged packets to the firewall of the bridge's namespace.
+BRIDGE_NETFILTER = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
+
+_FORWARDING = {
+    4: ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding"),
+    6: ("net/ipv6/conf/all/forwarding",),
+}
+
+
+class Finding(NamedTuple):
+    """One thing that is hardly meant: its kind, where it stands, and what it is and would be right."""
+
+    code: str
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.text} [{self.code}]"
+
+
+def findings(wanted: Wanted, state: State) -> list[Finding]:
+    """What is to be said of a whole demand. ``state`` is the one that the plan leads to."""
+    return [
+        *_same_prefix(wanted, state),
+        *_port_address(wanted),
+        *_mtu_mismatch(wanted, state),
+        *_unowned_gateway(wanted, state),
+        *_forwarding_off(wanted, state),
+        *_bridge_netfilter(wanted, state),
+    ]
+
+
+def _same_prefix(wanted: Wanted, state: State) -> Iterator[Finding]:
+    """Two interfaces of one namespace with one connected prefix: the kernel sends to it through the first alone."""
+    for namespace in wanted.namespaces.values():
+        links = state.namespaces[namespace.name].links
+        seen: dict[IPNetwork, str] = {}
+        ours = {(link.name, item.value): item.path for link in namespace.links.values() for item in link.addresses}
+        for link in sorted(links.values(), key=lambda link: (link.name in namespace.links, link.index == 0)):
+            for address in link.addresses:
+                network = address.ip.network
+                if network.prefixlen == network.max_prefixlen or address.noprefixroute:
+                    continue
+                first = seen.setdefault(network, link.name)
+                if first != link.name and (link.name, address) in ours:
+                    yield Finding(
+                        "same-prefix",
+                        ours[link.name, address],
+                        f"{first} and {link.name} of the namespace {namespace.name} both have the connected prefix "
+                        f"{network}, and only one of them is used to send there; give one of them another prefix, or "
+                        "make both ports of a bridge that has the address",
+                    )
+
+
+def _port_address(wanted: Wanted) -> Iterator[Finding]:
+    """A port gives all that comes in to its bridge, so that an address on it is hardly ever reached."""
+    for namespace in wanted.namespaces.values():
+        for bridge in namespace.links.values():
+            for name in bridge.bridge.ports if bridge.bridge else ():
+                port = namespace.links.get(name)
+                for item in port.addresses if port else ():
+                    yield Finding(
+                        "port-address",
+                        item.path,
+                        f"{item.value.address} is on {name}, a port of the bridge {bridge.name}; what comes in there "
+                        "goes to the bridge: give the address to the bridge",
+                    )
+
+
+def _mtu_mismatch(wanted: Wanted, state: State) -> Iterator[Finding]:
+    """What one end may send and the other does not take is lost without a word."""
+    for wire in wanted.wires:
+        links = [state.link(end) for end in wire.ends]
+        if links[0] and links[1] and links[0].mtu != links[1].mtu:
+            sizes = " and ".join(f"{link.mtu} at {end}" for link, end in zip(links, wire.ends) if link)
+            yield Finding("mtu-mismatch", wire.path, f"its ends have different MTUs, {sizes}; larger packets are lost")
+
+
+def _unowned_gateway(wanted: Wanted, state: State) -> Iterator[Finding]:
+    """A gateway on a segment that the document knows whole, and where nobody has the address."""
+    segments = Segments(wanted, state)
+    for namespace, path, _to, via, dev in _gateways(wanted, state):
+        ends = segments.closed(Endpoint(namespace.name, dev))
+        if ends and not any(via in _addresses(state, end) for end in ends):
+            there = ", ".join(sorted(address for end in ends for address in _addresses(state, end))) or "none"
+            yield Finding(
+                "unowned-gateway",
+                path,
+                f"nobody on the segment of {namespace.name}:{dev} has the address {via}; there are {there}",
+            )
+
+
+def _forwarding_off(wanted: Wanted, state: State) -> Iterator[Finding]:
+    """Somebody's gateway that does not forward what is not for itself."""
+    segments = Segments(wanted, state)
+    told = set()
+    for namespace, _path, to, via, dev in _gateways(wanted, state):
+        family = 6 if ":" in via else 4
+        owners = [end for end in segments.closed(Endpoint(namespace.name, dev)) if via in _addresses(state, end)]
+        for router in {end.namespace for end in owners} - {namespace.name}:
+            body = wanted.namespaces.get(router)
+            is_end = _has_address_in(state, router, to)
+            if body is None or is_end or (router, family) in told or _forwards(body, state, family):
+                continue
+            told.add((router, family))
+            yield Finding(
+                "forwarding-off",
+                f"{body.path}.sysctls",
+                f"{router} is a gateway ({via}, of {namespace.name}) and does not forward; "
+                f"set {_FORWARDING[family][0].replace('/', '.')} to 1",
+            )
+
+
+def _forwards(body: WantedNamespace, state: State, family: int) -> bool:
+    values = [body.sysctls[key].value for key in _FORWARDING[family] if key in body.sysctls]
+    if not values and body.name == HOST:
+        # What is not said of the host stays as it is, and that was not looked at unless somebody asked.
+        values = [state.namespaces[HOST].sysctls.get(key) or "1" for key in _FORWARDING[family][:1]]
+    return any(value != "0" for value in values)
+
+
+def _has_address_in(state: State, namespace: str, to: str) -> bool:
+    """Is the route's destination the gateway's own? A default route's never is."""
+    network = ipaddress.ip_network(to)
+    links = state.namespaces[namespace].links.values()
+    addresses = (address.ip.ip for link in links for address in link.addresses)
+    return network.prefixlen > 0 and any(ip.version == network.version and ip in network for ip in addresses)
+
+
+def _bridge_netfilter(wanted: Wanted, state: State) -> Iterator[Finding]:
+    """Firewall rules for routed packets catch bridged ones as well."""
+    for namespace in wanted.namespaces.values():
+        sysctls = state.namespaces[namespace.name].sysctls
+        on = [key for key in BRIDGE_NETFILTER if sysctls.get(key) == "1"]
+        for link in namespace.links.values():
+            if link.bridge and on:
+                yield Finding(
+                    "bridge-netfilter",
+                    link.path,
+                    f"br_netfilter shows what crosses the bridge {link.name} to the firewall of the namespace "
+                    f"{namespace.name} as if it were routed; if that is not meant, set "
+                    f"{' and '.join(key.replace('/', '.') for key in on)} to 0",
+                )
+
+
+def _gateways(wanted: Wanted, state: State) -> Iterator[tuple[WantedNamespace, str, str, str, str]]:
+    """The wanted routes' gateways: the namespace, the path, the destination, the gateway, and the interface there."""
+    for namespace in wanted.namespaces.values():
+        there = {route.key: route for route in state.namespaces[namespace.name].routes}
+        for item in namespace.routes:
+            route = there.get(item.value.key)
+            for hop in route.hops if route and route.table == MAIN_TABLE else ():
+                if hop.via and hop.dev and not hop.onlink and not ipaddress.ip_address(hop.via).is_link_local:
+                    yield namespace, f"{item.path}.via", item.value.to, hop.via, hop.dev
+
+
+def _addresses(state: State, end: Endpoint) -> list[str]:
+    link = state.link(end)
+    return [str(address.ip.ip) for address in link.addresses] if link else []
+
+
+class Segments:
+    """Which interfaces share a layer 2 segment: joined by veths and bridges."""
+
+    def __init__(self, wanted: Wanted, state: State) -> None:
+        self._state = state
+        self._wires = {end: other for wire in wanted.wires for end, other in (wire.ends, wire.ends[::-1])}
+
+    def closed(self, end: Endpoint) -> set[Endpoint]:
+        """The interfaces of a segment; none if something is on it of which the document says nothing."""
+        found: set[Endpoint] = set()
+        waiting = [end]
+        while waiting:
+            here = waiting.pop()
+            link = self._state.link(here)
+            if here in found or link is None:
+                continue
+            found.add(here)
+            if here not in self._wires and link.kind != "bridge":
+                return set()
+            waiting += [self._wires[here]] if here in self._wires else []
+            waiting += self._beside(here, link)
+        return found
+
+    def _beside(self, end: Endpoint, link: Link) -> list[Endpoint]:
+        bridge = link.name if link.kind == "bridge" else link.master
+        if not bridge:
+            return []
+        links = self._state.namespaces[end.namespace].links.values()
+        names = [other.name for other in links if bridge in (other.master, other.name)]
+        return [end._replace(interface=name) for name in names]

@@ -1,0 +1,121 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the kernel takes but is hardly meant: each kind is found, and its neighbour that is all right is not."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from ansible_collections.nslab.netns.plugins.module_utils import _kernel as kernel
+from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
+from ansible_collections.nslab.netns.plugins.module_utils._errors import Refused
+from ansible_collections.nslab.netns.plugins.module_utils._model import HOST, Address, Link, Namespace, State
+from ansible_collections.nslab.netns.plugins.module_utils._plan import plan
+from ansible_collections.nslab.netns.tests.unit.topologies import Document, routed
+
+
+def fresh(**sysctls: str) -> State:
+    loopback = kernel.new_namespace(HOST).links["lo"]
+    eth0 = Link("eth0", 2, mtu=1500, up=True, addresses=[Address("192.168.0.1/24")])
+    keys = frozenset(("net/ipv4/ip_forward", *sysctls))
+    host = Namespace(HOST, inode=1, links={"lo": loopback, "eth0": eth0}, sysctls=dict(sysctls))
+    return State({HOST: host}, known_sysctls=keys, new_namespace_sysctls=keys)
+
+
+def found(document: Document, state: State | None = None) -> list[tuple[str, str]]:
+    planned = plan(read_topology(document).wanted, state or fresh())
+    return [(finding.code, finding.path) for finding in planned.findings]
+
+
+def containers(*host_addresses: str, bridge: Any = None) -> Document:
+    """Two containers and their host ends, as in the pitfall of the lab L5."""
+    names = ["netns0", "netns1"]
+    host: Document = {"interfaces": {}}
+    for i, address in enumerate(host_addresses):
+        host["interfaces"][f"veth{i}"] = {"addresses": [address]}
+    if bridge is not None:
+        host["bridges"] = {"br0": bridge}
+    namespaces = {
+        name: {
+            "interfaces": {"eth0": {"addresses": [f"172.18.0.{10 * (i + 1)}/16"]}},
+            "routes": [{"to": "default", "via": "172.18.0.1"}] if bridge is not None else [],
+        }
+        for i, name in enumerate(names)
+    }
+    links = [{"endpoints": [f"{name}:eth0", f"host:veth{i}"]} for i, name in enumerate(names)]
+    return {"name": "x", "namespaces": {"host": host, **namespaces}, "links": links}
+
+
+BRIDGE = {"addresses": ["172.18.0.1/16"], "ports": ["veth0", "veth1"]}
+
+
+def test_sound_labs_have_no_findings() -> None:
+    assert found(routed()) == []
+    assert found(containers(bridge=BRIDGE)) == []
+    assert found(containers("172.18.0.11/16", "172.19.0.11/16")) == []
+
+
+def test_one_prefix_on_two_interfaces_names_both() -> None:
+    document = containers("172.18.0.11/16", "172.18.0.21/16")
+    assert found(document) == [("same-prefix", "namespaces.host.interfaces.veth1.addresses[0]")]
+    (finding,) = plan(read_topology(document).wanted, fresh()).findings
+    assert "veth0 and veth1 of the namespace host both have the connected prefix 172.18.0.0/16" in finding.text
+
+
+def test_a_prefix_that_somebody_elses_interface_has() -> None:
+    document = containers("192.168.0.9/24", "172.19.0.11/16")
+    assert found(document) == [("same-prefix", "namespaces.host.interfaces.veth0.addresses[0]")]
+
+
+def test_an_address_on_a_port() -> None:
+    document = containers("10.7.0.1/24", bridge=BRIDGE)
+    assert found(document) == [("port-address", "namespaces.host.interfaces.veth0.addresses[0]")]
+
+
+def test_ends_with_different_mtus() -> None:
+    document = routed()
+    document["namespaces"]["server"]["interfaces"]["vethS"]["mtu"] = 1400
+    assert found(document) == [("mtu-mismatch", "links[0]")]
+
+
+def test_a_gateway_that_nobody_has() -> None:
+    document = routed()
+    document["namespaces"]["server"]["routes"][0]["via"] = "10.0.1.77"
+    assert found(document) == [("unowned-gateway", "namespaces.server.routes[0].via")]
+    behind_a_bridge = containers(bridge={**BRIDGE, "addresses": []})
+    assert [code for code, _path in found(behind_a_bridge)] == ["unowned-gateway", "unowned-gateway"]
+    # Somebody else's interface is on the bridge: who knows what is behind it?
+    assert found(containers(bridge={"addresses": [], "ports": ["veth0", "veth1", "eth0"]})) == []
+
+
+@pytest.mark.parametrize("sysctls", [{}, {"net.ipv4.ip_forward": 0}])
+def test_a_gateway_that_does_not_forward(sysctls: Document) -> None:
+    document = routed()
+    document["namespaces"]["router"]["sysctls"] = sysctls
+    assert found(document) == [("forwarding-off", "namespaces.router.sysctls")]
+
+
+def test_a_bridge_whose_packets_the_firewall_sees() -> None:
+    key = "net/bridge/bridge-nf-call-iptables"
+    assert found(containers(bridge=BRIDGE), fresh(**{key: "0"})) == []
+    assert found(containers(bridge=BRIDGE), fresh(**{key: "1"})) == [
+        ("bridge-netfilter", "namespaces.host.bridges.br0")
+    ]
+
+
+def test_strict_refuses() -> None:
+    wanted = read_topology(containers("172.18.0.11/16", "172.18.0.21/16")).wanted
+    wanted.strict = True
+    with pytest.raises(Refused, match=r"addresses\[0\]: veth0 and veth1 .* \[same-prefix\]"):
+        plan(wanted, fresh())
+
+
+def test_findings_change_no_plan() -> None:
+    document = containers("172.18.0.11/16", "172.18.0.21/16")
+    wanted = read_topology(document).wanted
+    before = copy.deepcopy(wanted)
+    plan(wanted, fresh())
+    assert wanted == before
