@@ -19,7 +19,8 @@ from ._errors import KernelError, Missing, Problem, Refused
 from ._machine import Machine
 from ._model import MAIN_TABLE
 from ._netlink import decode
-from ._probe import Probe, explain, run_probes
+from ._probe import Probe, explain
+from ._probe_wave import run_probes
 
 
 def probe(probes: Sequence[Probe]) -> list[dict[str, Any]]:

@@ -23,15 +23,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.nslab.netns.plugins.module_utils import _probe
+from ansible_collections.nslab.netns.plugins.module_utils import _probe_runs, _probe_verdict, _probe_wire
 from ansible_collections.nslab.netns.plugins.module_utils._errors import Missing
-from ansible_collections.nslab.netns.plugins.module_utils._probe import (
-    Evidence,
-    Probe,
-    ProbeResult,
-    explain,
-    run_probes,
-)
+from ansible_collections.nslab.netns.plugins.module_utils._probe import Evidence, Probe, ProbeResult, explain
+from ansible_collections.nslab.netns.plugins.module_utils._probe_wave import run_probes
 from throwaway import CLONE_NEWNET, ip_batch, ip_json
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -692,7 +687,7 @@ def test_a_namespace_that_cannot_be_entered_leaves_nothing_open(routed: None) ->
 
 def test_two_processes_do_not_mix_their_replies(routed: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process uses the same identifiers and sequences, where they are answered and where they are refused."""
-    monkeypatch.setattr(_probe, "_random_ident", lambda: 7)
+    monkeypatch.setattr(_probe_runs, "_random_ident", lambda: 7)
     # Rejected by a firewall, because for want of a route a router sends one error a second and no more.
     add_chain("router", "inet", "type filter hook forward priority 0", "ip daddr 1.1.1.9 reject")
     code = """
@@ -718,15 +713,15 @@ while not ended():
 
 def test_two_runs_at_once_each_get_their_own(routed: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second process runs probes with the same identifiers, to addresses that answer; ours to one that does not."""
-    monkeypatch.setattr(_probe, "_random_ident", lambda: 7)
+    monkeypatch.setattr(_probe_runs, "_random_ident", lambda: 7)
     code = f"""
 sys.path[:0] = {sys.path!r}
 import contextlib
-from ansible_collections.nslab.netns.plugins.module_utils import _probe
-_probe._random_ident = lambda: 7
-probe = _probe.Probe("here", "1.1.1.1", count=200, deadline=30)
+from ansible_collections.nslab.netns.plugins.module_utils import _probe_runs, _probe_wave
+_probe_runs._random_ident = lambda: 7
+probe = _probe_wave.Probe("here", "1.1.1.1", count=200, deadline=30)
 while not ended():
-    for result in _probe.run_probes([probe] * 3, lambda name: contextlib.nullcontext(), lambda name, to: {{}}):
+    for result in _probe_wave.run_probes([probe] * 3, lambda name: contextlib.nullcontext(), lambda name, to: {{}}):
         assert result.passed and result.received == 200, result
 """
     with helper("client", code):
@@ -740,7 +735,7 @@ while not ended():
 
 def test_hostile_packets_are_ignored(routed: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The router sends replies and errors that are cut short, or speak of requests that nobody sent."""
-    monkeypatch.setattr(_probe, "_random_ident", lambda: 0)
+    monkeypatch.setattr(_probe_runs, "_random_ident", lambda: 0)
     code = """
 addresses = socket.inet_aton("10.0.2.2") + socket.inet_aton("10.0.2.77")
 quote = struct.pack("!BBHHHBBH", 0x45, 0, 36, 1, 0, 64, 1, 0) + addresses
@@ -769,12 +764,12 @@ while not ended():
 @pytest.mark.parametrize(("origin", "shortest"), [(0, None), (1, None), (2, 24), (3, 40), (4, None), (255, None)])
 def test_extended_errors_of_any_length(origin: int, shortest: int | None) -> None:
     data = struct.pack("=IBBBBII", 111, origin, 3, 1, 0, 0, 0) + bytes(32)
-    understood = [size for size in range(len(data) + 1) if _probe._parse_extended_err(data[:size]) is not None]
+    understood = [size for size in range(len(data) + 1) if _probe_wire._parse_extended_err(data[:size]) is not None]
     assert understood == ([] if shortest is None else list(range(shortest, len(data) + 1)))
 
 
 def test_unknown_icmp_errors_have_words() -> None:
-    error = _probe._IcmpError(socket.AF_INET, 9999, 77, 5, "10.0.0.1")
-    assert _probe._icmp_refusal(error).evidence == Evidence(
+    error = _probe_wire.IcmpError(socket.AF_INET, 9999, 77, 5, "10.0.0.1")
+    assert _probe_verdict.icmp_refusal(error).evidence == Evidence(
         "icmp", "ICMP type 77 code 5 from 10.0.0.1", "9999", 77, 5, "10.0.0.1"
     )
