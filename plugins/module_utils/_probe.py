@@ -20,19 +20,37 @@ DEFAULT_DEADLINE = 5.0
 
 
 @dataclass(frozen=True)
+class Listen:
+    """Where a probe has its own listener; for icmp, where it looks for the requests that arrive.
+
+    namespace: empty until it is known which one has the address.
+    address: empty for all addresses of the family of ``to``.
+    port: 0 for the probe's own.
+    """
+
+    namespace: str = ""
+    address: str = ""
+    port: int = 0
+
+
+@dataclass(frozen=True)
 class Probe:
     """One assertion: from ``source``, ``to`` is what ``expect`` says.
 
     source: namespace name, or ``host``; the document's key is ``from``.
     to: IPv4 or IPv6 address literal, a link-local one with its zone (``fe80::1%eth0``).
-    protocol: ``icmp`` (echo) or ``tcp`` (a handshake, reset at once).
-    port: TCP port; None for icmp.
-    expect: ``reachable``, ``unreachable`` or, for tcp, ``refused``.
-    count: echo replies that make the address ``reachable``. A request goes out when the one before it was answered,
-        or after 0.2 s; lost ones are sent anew until the deadline. One single reply disproves ``unreachable``.
-        A tcp probe needs one handshake, whatever ``count`` says.
+    protocol: ``icmp`` (echo), ``tcp`` (a handshake, reset at once), ``udp`` (a datagram that is answered) or ``http``
+        (a response with ``status``, and ``body`` in it).
+    port: of the protocol; None for icmp.
+    expect: ``reachable``, ``unreachable`` or, not for icmp, ``refused``.
+    count: answers that make the address ``reachable`` to icmp and udp. A request goes out when the one before it was
+        answered, or after 0.2 s; lost ones are sent anew until the deadline. One single reply disproves
+        ``unreachable``. Of tcp and http one is enough, whatever ``count`` says.
     deadline: seconds that the whole probe may take.
     path: where the probe stands in the document (``probes[1]``), for messages.
+    url_path, status, body: for http; the document's key is ``path``.
+    source_seen: address that the far end has to see the requests come from, in the kernel's spelling; empty for any.
+    listen: where the far end's listener is; None if what is there already shall answer.
     """
 
     source: str
@@ -43,6 +61,11 @@ class Probe:
     count: int = 1
     deadline: float = DEFAULT_DEADLINE
     path: str = "probe"
+    url_path: str = "/"
+    status: int = 200
+    body: str = ""
+    source_seen: str = ""
+    listen: Listen | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +73,8 @@ class Evidence:
     """What came back.
 
     kind: ``answer``, ``icmp`` (an ICMP error), ``reset`` (a TCP reset), ``errno`` (the kernel would not send, or
-        gave up), ``stranger`` (another address answered) or ``silence``.
+        gave up, or there is no listener), ``stranger`` (another address answered, or another service than the
+        probe's own listener), ``http`` (another response than the one that was asked for, or none) or ``silence``.
     text: the same in words: ``Destination Net Unreachable from 10.0.2.1``.
     errno: name of the error number (``ENETUNREACH``) for ``icmp``, ``reset`` and ``errno``.
     icmp_type, icmp_code: for ``icmp``.
@@ -69,11 +93,15 @@ class Evidence:
 class ProbeResult:
     """What a probe found out.
 
-    outcome: ``reachable``, ``unreachable`` or ``refused``.
-    passed: the outcome is the expected one.
-    rtt_ms: milliseconds of the fastest answer (the first one often waits for ARP); None without an answer.
-    sent, received: echo requests and replies; connection attempts and completed handshakes.
+    outcome: ``reachable``, ``unreachable`` or ``refused``. Two others are never what was expected: ``mismatch`` if
+        something was connected or answered, but not as the probe asks, and ``unsent`` if its listener could not be
+        opened.
+    passed: the outcome is the expected one, and so is the source address if one was.
+    rtt_ms: milliseconds of the fastest answer (the first one often waits for ARP); None without an answer, or if the
+        answer did not say which of several requests it belongs to.
+    sent, received: requests and answers; connection attempts and completed handshakes.
     elapsed: seconds from the first request to the verdict.
+    source_seen: address that the probe's listener saw the last request come from; None if it saw none.
     route: what ``lookup`` said, for a failed probe; None for one that passed.
     """
 
@@ -86,6 +114,7 @@ class ProbeResult:
     elapsed: float
     evidence: Evidence
     route: Mapping[str, object] | None
+    source_seen: str | None = None
 
 
 def explain(result: ProbeResult) -> str:
@@ -94,11 +123,15 @@ def explain(result: ProbeResult) -> str:
     protocol = probe.protocol if probe.port is None else f"{probe.protocol} port {probe.port}"
     subject = f"{probe.path} ({probe.source} -> {probe.to}, {protocol})"
     found = result.evidence.text
-    if result.evidence.kind not in ("answer", "silence"):
+    if result.evidence.kind not in ("answer", "silence") and result.outcome != "unsent":
         found += f" after {result.elapsed:.1f} s"
+    wanted, got = probe.expect, result.outcome
+    if probe.source_seen:
+        wanted += f" and seen from {probe.source_seen}"
+        got += f" and seen from {result.source_seen}" if result.source_seen else " and not seen"
     if result.passed:
-        return f"{subject}: {result.outcome} as expected: {found}"
-    sentence = f"{subject}: expected {probe.expect}, got {result.outcome}: {found}"
+        return f"{subject}: {got} as expected: {found}"
+    sentence = f"{subject}: expected {wanted}, got {got}: {found}"
     if result.route is None:
         return sentence
     return f"{sentence}; route lookup in {probe.source}: {_route_text(result.route)}"

@@ -8,8 +8,11 @@ Private to the collection: no stable interface.
 
 How a verdict is reached:
 
-- An answer (as many echo replies as asked for, a completed handshake) is final, whatever was expected.
-- A refused connection is final, unless the probe expects ``reachable``: the service may be about to listen.
+- An answer (as many echo replies as asked for, a completed handshake, the HTTP response that is asked for) is final,
+  whatever was expected. Only if the far end has seen another source address than a probe wants that expects
+  ``reachable``, that one asks again.
+- A refused connection or datagram, and an answer that does not match, are final, unless the probe expects
+  ``reachable``: the service may be about to listen.
 - A probe that expects ``reachable`` or ``refused`` waits for that fact: whatever else comes back, it asks again
   every 0.2 s until the deadline.
 - A probe that expects ``unreachable`` ends early on a refusal that cannot pass (see ``Refusal``).
@@ -32,21 +35,32 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ._probe import Evidence, Probe, ProbeResult
-from ._probe_verdict import Refusal, connect_refusal, errno_refusal, icmp_refusal, stranger_refusal
+from ._probe_http import MAX_RESPONSE, get_request, read_response, shown
+from ._probe_listen import NOT_OUR_LISTENER, SOURCE_HEADER, TOKEN_HEADER, Listener
+from ._probe_verdict import (
+    Refusal,
+    connect_refusal,
+    errno_refusal,
+    icmp_refusal,
+    mismatch,
+    port_refusal,
+    stranger_refusal,
+    unanswered,
+)
 from ._probe_wire import (
     ANCILLARY,
     BATCH,
-    ICMP6_FILTER,
-    ICMP_FILTER,
+    ECHO_REPLY,
+    ECHO_REQUEST,
     PACKET,
-    SO_RCVBUFFORCE,
-    SO_SNDBUFFORCE,
     SO_TIMESTAMPNS,
-    SOL_RAW,
     arrived,
+    canonical,
     checksum,
+    echo_socket,
     icmp_errors,
     parse_echo,
+    received_echo,
 )
 
 if TYPE_CHECKING:
@@ -64,12 +78,16 @@ class Run(abc.ABC):
 
     outcome: empty until the verdict.
     due: when the timer goes off, by the monotonic clock; None before the first request and after the verdict.
+    tag: what the requests carry, where they can carry something, so that the far end knows whose they are.
+    listener: the probe's own listener, if it has one.
     """
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
         self.outcome = ""
         self.due: float | None = None
+        self.tag = os.urandom(16)
+        self.listener: Listener | None = None
         self._began = math.inf
         self._elapsed = 0.0
         self._sent = 0
@@ -78,6 +96,8 @@ class Run(abc.ABC):
         self._refusal: Refusal | None = None  # the last one
         self._doubted_at = math.inf  # when the first one came that has to be confirmed
         self._evidence = Evidence("silence", "no request was sent")
+        self._source_seen: str | None = None  # the last one
+        self._answer_error = 0  # with which the far end's kernel refused to send the last answer
 
     @abc.abstractmethod
     def open(self, wave: Wave, family: int, address: Address) -> None:
@@ -98,11 +118,19 @@ class Run(abc.ABC):
         self.due = None
         self._evidence = evidence
         self._elapsed = max(0.0, time.monotonic() - self._began)
+        if self.listener is not None:
+            self.listener.leave(self)
+
+    def seen(self, source: str, answer_error: int = 0) -> None:
+        """Take the listener's word: a request came from that address. ``answer_error``: it could not be answered."""
+        if not self.outcome:
+            self._source_seen = source
+            self._answer_error = answer_error
 
     def result(self, lookup: Lookup) -> ProbeResult:
         """Give the result of a run that has its verdict."""
         probe = self.probe
-        passed = self.outcome == probe.expect
+        passed = self.outcome == probe.expect and self._source_is_right()
         return ProbeResult(
             probe=probe,
             outcome=self.outcome,
@@ -112,7 +140,8 @@ class Run(abc.ABC):
             received=self._received,
             elapsed=self._elapsed,
             evidence=self._evidence,
-            route=None if passed else lookup(probe.source, probe.to),
+            source_seen=self._source_seen,
+            route=None if passed or self.outcome == "unsent" else lookup(probe.source, probe.to),
         )
 
     @abc.abstractmethod
@@ -129,15 +158,26 @@ class Run(abc.ABC):
         if self._refusal is not None and self._refusal.evidence.kind == "errno":
             self._refusal = None
 
-    def _answered(self, rtt_ms: float) -> None:
-        """Count an answer."""
+    def _answered(self, rtt_ms: float | None) -> None:
+        """Count an answer, which took so many milliseconds if that is known."""
         self._received += 1
-        self._rtt_ms = rtt_ms if self._rtt_ms is None else min(rtt_ms, self._rtt_ms)
+        if rtt_ms is not None:
+            self._rtt_ms = rtt_ms if self._rtt_ms is None else min(rtt_ms, self._rtt_ms)
+
+    def _source_is_right(self) -> bool:
+        return not self.probe.source_seen or self._source_seen == self.probe.source_seen
+
+    def _proved(self, evidence: Evidence, asked_at: float) -> None:
+        """End the probe with an answer, unless it waits for the far end to see another source address."""
+        if self.probe.expect == "reachable" and not self._source_is_right():
+            self._refused(Refusal("reachable", evidence, math.inf), asked_at)
+        else:
+            self.finish("reachable", evidence)
 
     def _refused(self, refusal: Refusal, asked_at: float) -> None:
         """Note what the request of that time met; end the probe if it is what was expected and cannot pass."""
         self._refusal = refusal
-        if refusal.outcome == "refused":
+        if refusal.outcome in ("refused", "mismatch"):
             final = self.probe.expect != "reachable"
         elif self.probe.expect == "unreachable":
             confirmed = not refusal.confirm or asked_at > self._doubted_at
@@ -155,43 +195,41 @@ class Run(abc.ABC):
             self.finish(self._refusal.outcome, self._refusal.evidence)
             return
         answers = f"{self._received} of {self.probe.count} answers" if self._received else "no answer"
-        self.finish("unreachable", Evidence("silence", f"{answers} within {self.probe.deadline:g} s"))
+        text = f"{answers} within {self.probe.deadline:g} s"
+        if self._answer_error:
+            text += f": {unanswered(self._answer_error)}"
+        self.finish("unreachable", Evidence("silence", text))
 
 
-class EchoRun(Run):
-    """Echo requests, one after the other."""
+class _RequestRun(Run):
+    """Requests, one after the other, each of which can be answered."""
 
-    def open(self, wave: Wave, family: int, address: Address) -> None:
-        """Share the echo socket of the namespace and the address family."""
-        self._wave = wave
-        self._address = address
-        self._echo_socket = wave.echo_socket(family)
-        self._ident = self._echo_socket.join(self)
+    def __init__(self, probe: Probe) -> None:
+        super().__init__(probe)
+        self._wave: Wave
         self._asked: dict[int, tuple[float, int]] = {}  # by sequence: monotonic seconds, wall clock nanoseconds
-
-    def answered(self, sequence: int, source: str, arrived: int) -> None:
-        """Take an echo reply that arrived at that wall clock time in nanoseconds."""
-        if sequence not in self._asked:  # a duplicate
-            return
-        asked_at, departed = self._asked.pop(sequence)
-        if source != self._echo_socket.canonical(self._address[0]):
-            self._refused(stranger_refusal(source), asked_at)
-            return
-        self._answered(max(0, arrived - departed) / 1e6)
-        if self._received >= self.probe.count or self.probe.expect == "unreachable":
-            self.finish("reachable", Evidence("answer", f"answer in {self._rtt_ms:.3f} ms"))
-        else:
-            self._request(time.monotonic())
 
     def refused(self, sequence: int, refusal: Refusal) -> None:
         """Take an ICMP error for one of the requests."""
         if sequence in self._asked:
             self._refused(refusal, self._asked[sequence][0])
 
+    def _took(self, sequence: int, arrived_at: int | None) -> None:
+        """Take the answer to a request, which arrived at that wall clock time in nanoseconds, if it is surely its."""
+        asked_at, departed = self._asked.pop(sequence)
+        self._answered(None if arrived_at is None else max(0, arrived_at - departed) / 1e6)
+        if self._received >= self.probe.count or self.probe.expect != "reachable":
+            self._proved(Evidence("answer", self._answer_text()), asked_at)
+        else:
+            self._request(time.monotonic())
+
+    def _answer_text(self) -> str:
+        return "answer" if self._rtt_ms is None else f"answer in {self._rtt_ms:.3f} ms"
+
     def _request(self, now: float) -> None:
         sequence = self._sent & 0xFFFF
         self._asked[sequence] = (now, time.time_ns())
-        number = self._echo_socket.send(self._ident, sequence, self._address)
+        number = self._send(sequence)
         if number:
             del self._asked[sequence]
             self._refused(errno_refusal(number), now)
@@ -199,6 +237,121 @@ class EchoRun(Run):
             self._requested()
         if not self.outcome:
             self._wave.wake_at(min(now + _PACE, self._deadline), self)
+
+    @abc.abstractmethod
+    def _send(self, sequence: int) -> int:
+        """Send a request; return 0 or the error number with which the kernel refused it."""
+
+
+class EchoRun(_RequestRun):
+    """Echo requests."""
+
+    def open(self, wave: Wave, family: int, address: Address) -> None:
+        """Share the echo socket of the namespace and the address family."""
+        self._wave = wave
+        self._address = address
+        self._to = canonical(family, address[0])
+        self._echo_socket = wave.echo_socket(family)
+        self._ident = self._echo_socket.join(self)
+
+    def replied(self, sequence: int, source: str, arrived_at: int) -> None:
+        """Take an echo reply."""
+        if sequence not in self._asked:  # a duplicate
+            return
+        if source != self._to:
+            self._refused(stranger_refusal(source), self._asked.pop(sequence)[0])
+            return
+        if self.listener is not None:  # the far end had the request before it replied, so that there it lies ready
+            self.listener.ready()
+        self._took(sequence, arrived_at)
+
+    def _send(self, sequence: int) -> int:
+        return self._echo_socket.send(self._ident, sequence, self.tag, self._address)
+
+
+class DatagramRun(_RequestRun):
+    """UDP datagrams, from one socket that stays in the probe's namespace."""
+
+    def __init__(self, probe: Probe) -> None:
+        super().__init__(probe)
+        self._watched = False
+
+    def open(self, wave: Wave, family: int, address: Address) -> None:
+        """Open the socket, unconnected, so that the kernel chooses the source address anew for each request."""
+        self._wave = wave
+        self._family = family
+        self._address = address
+        self._to = canonical(family, address[0])
+        self._socket = wave.keep(socket.socket(family, socket.SOCK_DGRAM))
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+        self._watched = True
+        wave.watch(self._socket, selectors.EVENT_READ, self)
+
+    def finish(self, outcome: str, evidence: Evidence) -> None:
+        """Take this for the verdict, and nothing more from the socket."""
+        super().finish(outcome, evidence)
+        if self._watched:
+            self._wave.unwatch(self._socket)
+            self._watched = False
+
+    def ready(self) -> None:
+        """Take errors and answers; what exceeds the batch makes the selector call again."""
+        for error, quote in icmp_errors(self._socket, self._family):
+            if not self.outcome:
+                self.refused(self._sequence(quote, self.tag, self._oldest()), port_refusal(error))
+        for _answer in range(BATCH):
+            if self.outcome:
+                return
+            try:
+                data, ancillary, _flags, source = self._socket.recvmsg(PACKET, ANCILLARY)
+            except BlockingIOError:
+                return
+            except OSError:  # the same as in the error queue, once more
+                continue
+            self._replied(data, canonical(self._family, source[0]), source[1], arrived(ancillary))
+
+    def _replied(self, data: bytes, source: str, port: int, arrived_at: int) -> None:
+        if not self._asked:
+            return
+        asked_at = self._asked[self._oldest()][0]
+        if (source, port) != (self._to, self.probe.port):
+            self._refused(stranger_refusal(source, None if source != self._to else port), asked_at)
+        elif self.listener is not None:
+            sequence = self._sequence(data, self.listener.token + self.tag, -1)
+            if sequence in self._asked:
+                self._took(sequence, arrived_at)
+            elif sequence < 0:
+                self._refused(mismatch("stranger", f"answered {NOT_OUR_LISTENER}"), asked_at)
+        else:
+            # A service that sends back what it gets tells which request it answers. Of another one's answer the time
+            # is known only if there is one request that it can belong to.
+            alone = self._oldest() if len(self._asked) == 1 else -1
+            sequence = self._sequence(data, self.tag, alone)
+            if sequence in self._asked:
+                self._took(sequence, arrived_at)
+            elif sequence < 0:
+                self._took(self._oldest(), None)
+
+    def _oldest(self) -> int:
+        """Give the request that has waited longest; there is one."""
+        return next(iter(self._asked), -1)
+
+    @staticmethod
+    def _sequence(data: bytes, prefix: bytes, otherwise: int) -> int:
+        """Read the sequence number of the request that is in an answer or a quote."""
+        end = len(prefix) + 2
+        return int.from_bytes(data[end - 2 : end], "big") if data.startswith(prefix) and len(data) >= end else otherwise
+
+    def _send(self, sequence: int) -> int:
+        number = 0
+        for _attempt in range(2):  # an ICMP error that came just now fails one send, the kernel's own decision both
+            try:
+                self._socket.sendto(self.tag + sequence.to_bytes(2, "big"), self._address)
+            except OSError as refused:
+                number = refused.errno or errno.EIO
+            else:
+                return 0
+        return number
 
 
 class ConnectRun(Run):
@@ -214,7 +367,7 @@ class ConnectRun(Run):
         self._wave = wave
         self._family = family
         self._address = address
-        self._socket = wave.new_socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        self._socket = wave.keep(socket.socket(family, socket.SOCK_STREAM))
 
     def finish(self, outcome: str, evidence: Evidence) -> None:
         """Take this for the verdict and leave no connection behind."""
@@ -231,7 +384,7 @@ class ConnectRun(Run):
             return
         if number in _HANDSHAKE_DONE:
             self._answered(self._handshake_ms())
-            self.finish("reachable", Evidence("answer", f"connected in {self._rtt_ms:.3f} ms"))
+            self._connected()
             return
         # An ICMP error that comes while connect() still holds the socket, as it does over veth, is queued and does not
         # end the attempt: it is taken for its end.
@@ -239,6 +392,9 @@ class ConnectRun(Run):
         self._refused(connect_refusal(number, errors[-1] if errors else None), self._asked_at)
         if not self.outcome:
             self._wave.wake_at(min(self._asked_at + _PACE, self._deadline), self)
+
+    def _connected(self) -> None:
+        self.finish("reachable", Evidence("answer", f"connected in {self._rtt_ms:.3f} ms"))
 
     def _request(self, now: float) -> None:
         self._disconnect()
@@ -276,7 +432,116 @@ class ConnectRun(Run):
         return min(microseconds / 1e3 or ours, ours)
 
 
-RUNS: dict[str, type[Run]] = {"icmp": EchoRun, "tcp": ConnectRun}
+class ExchangeRun(ConnectRun):
+    """Connections with one HTTP request and its response: to an HTTP service, or to the probe's own listener."""
+
+    def __init__(self, probe: Probe) -> None:
+        super().__init__(probe)
+        self._exchanging = False
+        self._unsent = b""
+        self._data = b""
+
+    def ready(self) -> None:
+        """Send what is left of the request, and judge the response as far as it has come."""
+        if not self._exchanging:
+            super().ready()
+            return
+        # An ICMP error does not end an open connection, but stays ready until it is taken.
+        for _error in icmp_errors(self._socket, self._family):
+            pass
+        self._send()
+        self._judge(self._receive())
+
+    def _connected(self) -> None:
+        self._exchanging = True
+        self._data = b""
+        self._unsent = get_request(self.probe.to, self.probe.port or 80, self.probe.url_path)
+        self._wave.unwatch(self._socket)
+        self._wave.watch(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE, self)
+        self._wave.wake_at(self._deadline, self)
+        self._send()
+
+    def _send(self) -> None:
+        if not self._unsent:
+            return
+        with contextlib.suppress(OSError):  # what ends the connection is found in receiving
+            self._unsent = self._unsent[self._socket.send(self._unsent) :]
+        if not self._unsent:
+            self._wave.unwatch(self._socket)
+            self._wave.watch(self._socket, selectors.EVENT_READ, self)
+
+    def _receive(self) -> bool:
+        """Take what has come; say whether nothing more comes, or nothing more is wanted."""
+        while len(self._data) < MAX_RESPONSE:
+            try:
+                data = self._socket.recv(MAX_RESPONSE - len(self._data))
+            except BlockingIOError:
+                return False
+            except (ConnectionError, TimeoutError):
+                return True
+            except OSError:  # an ICMP error
+                continue
+            if not data:
+                return True
+            self._data += data
+        return True
+
+    def _judge(self, ended: bool) -> None:
+        probe = self.probe
+        try:
+            response = read_response(self._data, ended)
+        except ValueError as problem:
+            self._mismatched(f"connected, but {problem}")
+            return
+        if response is None:
+            return
+        said = f"HTTP {response.status} {response.reason}".rstrip()
+        if self.listener is not None:
+            if response.headers.get(TOKEN_HEADER) != self.listener.token.hex():
+                self._mismatched(f"{said} {NOT_OUR_LISTENER}", "stranger")
+                return
+            self.seen(response.headers.get(SOURCE_HEADER, ""))
+        if response.status != probe.status:
+            self._mismatched(f"{said} instead of {probe.status}")
+        elif probe.body.encode() in response.body:
+            what = "connected" if probe.protocol == "tcp" else f"{said}, connected"
+            self._proved(Evidence("answer", f"{what} in {self._rtt_ms:.3f} ms"), self._asked_at)
+            self._again()
+        elif response.complete:
+            found = shown(response.body) if response.body else "which is empty"
+            self._mismatched(f"{said}, but {probe.body!r} is not in its body: {found}")
+
+    def _mismatched(self, text: str, kind: str = "http") -> None:
+        self._refused(mismatch(kind, text), self._asked_at)
+        self._again()
+
+    def _again(self) -> None:
+        """Go on with another connection, unless there is a verdict."""
+        if not self.outcome:
+            self._disconnect()
+            self._wave.wake_at(min(max(self._asked_at + _PACE, time.monotonic()), self._deadline), self)
+
+    def _disconnect(self) -> None:
+        super()._disconnect()
+        self._exchanging = False
+
+    def _expire(self) -> None:
+        known = self._refusal is not None and self._refusal.outcome in ("mismatch", "reachable")
+        if self._exchanging and not known:
+            text = f"connected, but no whole response within {self.probe.deadline:g} s"
+            self.finish("mismatch", Evidence("http", text))
+        else:
+            super()._expire()
+
+
+def new_run(probe: Probe) -> Run:
+    """Make the run of a probe."""
+    if probe.protocol == "tcp" and probe.listen is not None:
+        return ExchangeRun(probe)
+    return _RUNS[probe.protocol](probe)
+
+
+_RUNS: dict[str, type[Run]] = {"icmp": EchoRun, "tcp": ConnectRun, "udp": DatagramRun, "http": ExchangeRun}
 
 # A reset after the handshake (the service closed at once) proves the handshake; one instead of it is ECONNREFUSED.
 _HANDSHAKE_DONE = {0, errno.EISCONN, errno.ECONNRESET, errno.EPIPE}
@@ -294,23 +559,8 @@ class EchoSocket:
 
     def __init__(self, wave: Wave, family: int) -> None:
         self._family = family
-        if family == socket.AF_INET:
-            self._request_type, self._reply_type = 8, 0
-            self._socket = wave.new_socket(family, socket.SOCK_RAW, socket.IPPROTO_ICMP)
-            self._socket.setsockopt(SOL_RAW, ICMP_FILTER, struct.pack("=I", ~(1 << 0) & 0xFFFFFFFF))
-        else:
-            self._request_type, self._reply_type = 128, 129
-            self._socket = wave.new_socket(family, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
-            blocked = [0xFFFFFFFF] * 8
-            blocked[129 // 32] &= ~(1 << 129 % 32)
-            self._socket.setsockopt(socket.IPPROTO_ICMPV6, ICMP6_FILTER, struct.pack("=8I", *blocked))
+        self._socket = wave.keep(echo_socket(family, ECHO_REPLY[family]))
         self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-        # Requests that wait for a silent neighbour fill the send buffer, and would stop those for other neighbours.
-        with contextlib.suppress(PermissionError):  # root of a user namespace keeps the default
-            self._socket.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, BUFFER)
-            self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER)
-        # Replies go to all raw sockets of the namespace, other processes' too: the token says whose they are.
-        self._token = os.urandom(16)
         self._first_ident = _random_ident()
         self._runs: list[EchoRun] = []
         wave.watch(self._socket, selectors.EVENT_READ, self)
@@ -320,13 +570,9 @@ class EchoSocket:
         self._runs.append(run)
         return (self._first_ident + len(self._runs) - 1) % IDENTS
 
-    def canonical(self, address: str) -> str:
-        """Write an address as ``ready`` reports the sources of replies."""
-        return socket.inet_ntop(self._family, socket.inet_pton(self._family, address))
-
-    def send(self, ident: int, sequence: int, address: Address) -> int:
+    def send(self, ident: int, sequence: int, tag: bytes, address: Address) -> int:
         """Send an echo request; return 0 or the error number with which the kernel refused it."""
-        message = struct.pack("!BBHHH", self._request_type, 0, 0, ident, sequence) + self._token
+        message = struct.pack("!BBHHH", ECHO_REQUEST[self._family], 0, 0, ident, sequence) + tag
         if self._family == socket.AF_INET:  # the kernel fills in the ICMPv6 checksum only
             message = message[:2] + struct.pack("!H", checksum(message)) + message[4:]
         try:
@@ -343,24 +589,23 @@ class EchoSocket:
                 packet, ancillary, _flags, source = self._socket.recvmsg(PACKET, ANCILLARY)
             except OSError:  # nothing left, or an ICMP error came just now and has to be taken first
                 return
-            if self._family == socket.AF_INET:
-                packet = packet[(packet[0] & 0xF) * 4 :] if packet else packet
-            echo = parse_echo(packet)
-            if echo is None or echo.type != self._reply_type or echo.payload != self._token:
+            echo = received_echo(packet, self._family)
+            if echo is None or echo.type != ECHO_REPLY[self._family]:
                 continue
             run = self._run(echo.ident)
-            if run is not None:
-                run.answered(echo.sequence, self.canonical(source[0].partition("%")[0]), arrived(ancillary))
+            # Replies go to all raw sockets of the namespace, other processes' too: the tag says whose they are.
+            if run is not None and echo.payload == run.tag:
+                run.replied(echo.sequence, canonical(self._family, source[0]), arrived(ancillary))
 
     def _take_errors(self) -> None:
         """Hand the ICMP errors in the queue to their runs."""
         for error, quote in icmp_errors(self._socket, self._family):
             echo = parse_echo(quote)
-            # Routers quote at least 8 bytes of the request: the identifier surely, of the token what there is.
-            if echo is None or echo.type != self._request_type or not self._token.startswith(echo.payload[:16]):
+            if echo is None or echo.type != ECHO_REQUEST[self._family]:
                 continue
             run = self._run(echo.ident)
-            if run is not None:
+            # Routers quote at least 8 bytes of the request: the identifier surely, of the tag what there is.
+            if run is not None and run.tag.startswith(echo.payload[: len(run.tag)]):
                 run.refused(echo.sequence, icmp_refusal(error))
 
     def _run(self, ident: int) -> EchoRun | None:
@@ -377,6 +622,3 @@ def _random_ident() -> int:
 
 
 IDENTS = 1 << 16  # echo identifiers, 16 bits
-
-
-BUFFER = 16 << 20  # bytes: 25 requests of 1000 probes, of about 0.8 kB each with the kernel's own overhead

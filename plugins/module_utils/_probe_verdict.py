@@ -26,7 +26,8 @@ RESOLUTION = 3.1  # seconds after which the kernel has given up a silent neighbo
 class Refusal:
     """What a request met that did not get through, and whether the next one may fare better.
 
-    outcome: ``unreachable`` or ``refused``.
+    outcome: ``unreachable``, ``refused`` or ``mismatch``; ``reachable`` if it got through from another source address
+        than the far end shall see.
     settled: a request sent so many seconds after the probe began met no passing state: 0 for a routing decision,
         infinity for a full queue.
     confirm: only a request that was sent after an earlier one had met the same is believed.
@@ -129,18 +130,34 @@ _ICMP_NAMES: dict[tuple[int, int, int | None], str] = {
 }
 
 
+def port_refusal(error: IcmpError) -> Refusal:
+    """Judge an ICMP error that came back from a port: Port Unreachable refuses it, also when a firewall sends it."""
+    refusal = icmp_refusal(error)
+    return dataclasses.replace(refusal, outcome="refused") if error.errno == errno.ECONNREFUSED else refusal
+
+
 def connect_refusal(number: int, error: IcmpError | None) -> Refusal:
     """Judge a connection attempt that ended with that error number or with an ICMP error."""
     if error is not None:
-        refusal = icmp_refusal(error)
-        # Port Unreachable, as firewalls send it to reject a connection.
-        return dataclasses.replace(refusal, outcome="refused") if error.errno == errno.ECONNREFUSED else refusal
+        return port_refusal(error)
     if number == errno.ECONNREFUSED:
         return Refusal("refused", Evidence("reset", "Connection refused (TCP reset)", errno="ECONNREFUSED"))
     # The kernel gave up and does not say for what reason. Before 5.11 it queued no ICMP errors for TCP.
     return dataclasses.replace(errno_refusal(number), settled=math.inf)
 
 
-def stranger_refusal(source: str) -> Refusal:
-    """Judge an echo reply that another address sent, as a wrong address translation makes it."""
-    return Refusal("unreachable", Evidence("stranger", f"answer from {source} instead", offender=source), math.inf)
+def stranger_refusal(source: str, port: int | None = None) -> Refusal:
+    """Judge an answer that another address or port sent, as a wrong address translation makes it."""
+    place = source if port is None else f"{source} port {port}"
+    return Refusal("unreachable", Evidence("stranger", f"answer from {place} instead", offender=source), math.inf)
+
+
+def mismatch(kind: str, text: str) -> Refusal:
+    """Judge an answer that is another one than the probe asks for."""
+    return Refusal("mismatch", Evidence(kind, text), math.inf)
+
+
+def unanswered(error: int) -> str:
+    """Say that the far end has seen a request, and what the kernel there said when it was to answer."""
+    name = errno.errorcode.get(error, str(error))
+    return f"the request arrived, but could not be answered: {os.strerror(error)} ({name})"

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import heapq
 import itertools
+import math
 import os
 import resource
 import selectors
@@ -25,8 +26,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from ._errors import Missing
-from ._probe import Probe, ProbeResult
-from ._probe_runs import IDENTS, RUNS, Address, EchoSocket, Lookup, Run
+from ._probe import Evidence, Listen, Probe, ProbeResult
+from ._probe_listen import DatagramListener, EchoWitness, Listener, StreamListener, unopened
+from ._probe_runs import IDENTS, Address, EchoSocket, Lookup, Run, new_run
 from ._probe_verdict import errno_refusal
 from ._probe_wire import RECVERR
 
@@ -42,44 +44,61 @@ def run_probes(probes: Sequence[Probe], enter: Enter, lookup: Lookup) -> list[Pr
     lookup: ``lookup(namespace, to)`` is the kernel's route lookup there, for failed probes: a mapping with dst, via,
         dev, src, type and table as far as known, or with errno (its name) and error (its text).
 
-    This takes as long as the slowest probe. Probes that outnumber the free file descriptors run in waves.
+    The namespace of each listener has to be known. This takes as long as the slowest probe. Probes that outnumber the
+    free file descriptors run in waves.
 
     Raises Missing if no file descriptor is free. What ``enter`` and ``lookup`` raise passes through.
     """
-    runs = [RUNS[probe.protocol](probe) for probe in probes]
+    runs = [new_run(probe) for probe in probes]
     for wave in _waves(runs):
         _run_wave(wave, enter)
     return [run.result(lookup) for run in runs]
 
 
 def _waves(runs: Sequence[Run]) -> Iterator[Sequence[Run]]:
-    """Cut the runs into waves that fit the free file descriptors (one for each run) and the echo identifiers.
+    """Cut the runs into waves that fit the free file descriptors and the echo identifiers.
 
     Raises Missing if no file descriptor is free.
     """
-    size = min(max(len(runs), 1), IDENTS)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    free: float = math.inf
     if limit != resource.RLIM_INFINITY:
-        size = min(size, limit - len(os.listdir("/proc/self/fd")) - _SPARE_DESCRIPTORS)
-    if size < 1:
+        free = limit - len(os.listdir("/proc/self/fd")) - _SPARE_DESCRIPTORS
+    if free < max((_descriptors(run) for run in runs), default=1):
         raise Missing(
             f"no file descriptor is free for probes: of {limit} (ulimit -n) {_SPARE_DESCRIPTORS} are kept in "
             "reserve and the others are open"
         )
-    for first in range(0, len(runs), size):
-        yield runs[first : first + size]
+    wave: list[Run] = []
+    opened = 0
+    for run in runs:
+        if opened + _descriptors(run) > free or len(wave) == IDENTS:
+            yield wave
+            wave, opened = [], 0
+        wave.append(run)
+        opened += _descriptors(run)
+    yield wave
+
+
+def _descriptors(run: Run) -> int:
+    """Count the sockets of a run: its own; its listener, and the listener's end of its connection."""
+    return 1 if run.probe.listen is None else 3
 
 
 def _run_wave(runs: Sequence[Run], enter: Enter) -> None:
     """Enter each namespace once to open its sockets, then drive the runs until each has its verdict."""
-    by_source: dict[str, list[Run]] = {}
+    senders: dict[str, list[Run]] = {}
+    receivers: dict[str, list[Run]] = {}
     for run in runs:
-        by_source.setdefault(run.probe.source, []).append(run)
+        senders.setdefault(run.probe.source, []).append(run)
+        if run.probe.listen is not None:
+            receivers.setdefault(run.probe.listen.namespace, []).append(run)
     with contextlib.ExitStack() as stack:
         wave = Wave(stack)
-        for source, its_runs in by_source.items():
-            with enter(source):
-                wave.open(its_runs)
+        for namespace in {**senders, **receivers}:
+            with enter(namespace):
+                wave.listen(receivers.get(namespace, ()))
+                wave.open(senders.get(namespace, ()))
         wave.drive(runs)
 
 
@@ -93,10 +112,34 @@ class Wave:
         self._timer_number = itertools.count()
         self._echo_sockets: dict[int, EchoSocket] = {}
 
+    def listen(self, runs: Iterable[Run]) -> None:
+        """Open the listeners of these runs, which are all in the namespace that the thread is in."""
+        opened: dict[tuple[type[Listener], int, str, int], Listener] = {}
+        # A listener on all addresses leaves no room for another one on the same port, and is that one too.
+        for run in sorted(runs, key=lambda run: bool(run.probe.listen and run.probe.listen.address)):
+            if run.outcome:
+                continue
+            probe, where = run.probe, run.probe.listen or Listen()
+            port = where.port or probe.port or 0
+            kind = _LISTENERS[probe.protocol]
+            family = socket.AF_INET6 if ":" in probe.to else socket.AF_INET
+            key = (kind, family, where.address, port)
+            listener = opened.get((kind, family, "", port)) or opened.get(key)
+            try:
+                listener = opened[key] = listener or kind(self, family, where.address, port)
+            except OSError as error:
+                name = errno.errorcode.get(error.errno or 0)
+                text = unopened(error, probe.protocol, where.namespace, where.address, port)
+                run.finish("unsent", Evidence("errno", text, errno=name))
+            else:
+                listener.join(run)
+
     def open(self, runs: Iterable[Run]) -> None:
         """Open what these runs need in the namespace that the thread is in, which is the source of all of them."""
         self._echo_sockets = {}
         for run in runs:
+            if run.outcome:  # its listener could not be opened
+                continue
             try:
                 family, address = _socket_address(run.probe)
             except OSError:
@@ -110,12 +153,16 @@ class Wave:
             self._echo_sockets[family] = EchoSocket(self, family)
         return self._echo_sockets[family]
 
-    def new_socket(self, family: int, kind: int, protocol: int) -> socket.socket:
-        """Open a non-blocking socket that lives as long as the wave and reports ICMP errors in its error queue."""
-        new = self._stack.enter_context(socket.socket(family, kind, protocol))
+    def keep(self, new: socket.socket) -> socket.socket:
+        """Make a socket non-blocking, report ICMP errors in its error queue, and close it when the wave ends."""
+        self._stack.enter_context(new)
         new.setblocking(False)
-        new.setsockopt(*RECVERR[family], 1)
+        new.setsockopt(*RECVERR[new.family], 1)
         return new
+
+    def at_end(self, action: Callable[[], object]) -> None:
+        """Do something when the wave ends."""
+        self._stack.callback(action)
 
     def watch(self, watched: socket.socket, events: int, owner: Owner) -> None:
         """Call ``owner.ready()`` when the socket has something."""
@@ -147,6 +194,14 @@ class Wave:
                 key.data.ready()
             if run.due == due <= now:
                 run.wake(now)
+
+
+_LISTENERS: dict[str, type[Listener]] = {
+    "icmp": EchoWitness,
+    "tcp": StreamListener,
+    "udp": DatagramListener,
+    "http": StreamListener,
+}
 
 
 class Owner(Protocol):

@@ -9,6 +9,7 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import time
@@ -18,19 +19,46 @@ from dataclasses import dataclass
 BATCH = 64  # messages taken at once, so that a flood does not hold up timers and other sockets
 PACKET = 2048  # bytes read of a message, far more than an echo reply has
 ANCILLARY = 512  # bytes read of control messages
+_BUFFER = 16 << 20  # bytes: 25 requests of 1000 probes, of about 0.8 kB each with the kernel's own overhead
+
+ECHO_REQUEST: dict[int, int] = {socket.AF_INET: 8, socket.AF_INET6: 128}
+ECHO_REPLY: dict[int, int] = {socket.AF_INET: 0, socket.AF_INET6: 129}
 
 # Linux constants that the socket module of Python 3.9 has no names for.
-SOL_RAW = 255
-ICMP_FILTER = 1
-ICMP6_FILTER = 1
-SO_SNDBUFFORCE = 32
-SO_RCVBUFFORCE = 33
+_SOL_RAW = 255
+_ICMP_FILTER = 1
+_ICMP6_FILTER = 1
+_SO_SNDBUFFORCE = 32
+_SO_RCVBUFFORCE = 33
 SO_TIMESTAMPNS = 35
 RECVERR: dict[int, tuple[int, int]] = {
     socket.AF_INET: (socket.IPPROTO_IP, 11),
     socket.AF_INET6: (socket.IPPROTO_IPV6, 25),
 }
 _ICMP_ORIGINS = {2: socket.AF_INET, 3: socket.AF_INET6}  # SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6
+
+
+def echo_socket(family: int, kind: int) -> socket.socket:
+    """Open a raw ICMP socket in the thread's namespace that gets the messages of one type only."""
+    if family == socket.AF_INET:
+        new = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        new.setsockopt(_SOL_RAW, _ICMP_FILTER, struct.pack("=I", ~(1 << kind) & 0xFFFFFFFF))
+    else:
+        new = socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+        blocked = [0xFFFFFFFF] * 8
+        blocked[kind // 32] &= ~(1 << kind % 32)
+        new.setsockopt(socket.IPPROTO_ICMPV6, _ICMP6_FILTER, struct.pack("=8I", *blocked))
+    new.setblocking(False)
+    # Requests that wait for a silent neighbour fill the send buffer, and would stop those for other neighbours.
+    with contextlib.suppress(PermissionError):  # root of a user namespace keeps the default
+        new.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _BUFFER)
+        new.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+    return new
+
+
+def canonical(family: int, address: str) -> str:
+    """Write an address that a socket gave in the kernel's spelling, without a zone."""
+    return socket.inet_ntop(family, socket.inet_pton(family, address.partition("%")[0]))
 
 
 @dataclass(frozen=True)
@@ -49,6 +77,11 @@ def parse_echo(message: bytes) -> Echo | None:
         return None
     kind, _code, _checksum_field, ident, sequence = struct.unpack_from("!BBHHH", message)
     return Echo(kind, ident, sequence, message[8:])
+
+
+def received_echo(packet: bytes, family: int) -> Echo | None:
+    """Read what a raw ICMP socket received; for IPv4 the IP header is before it."""
+    return parse_echo(packet[(packet[0] & 0xF) * 4 :] if packet and family == socket.AF_INET else packet)
 
 
 @dataclass(frozen=True)
