@@ -147,8 +147,14 @@ def _probes(probes: Sequence[Mapping[str, Any]]) -> str:
     for probe in probes:
         port = f" {probe['protocol']} port {probe['port']}" if probe.get("port") else ""
         rtt = f", {probe['rtt_ms']:.3f} ms" if probe.get("rtt_ms") is not None else f": {probe['evidence']['text']}"
-        failed = "" if probe["passed"] else f" (expected {probe['expect']})"
-        rows.append((f"{probe['from']} -> {probe['to']}{port}", f"{probe['outcome']}{rtt}{failed}"))
+        source = f", seen from {probe['source_seen']}" if probe.get("source_seen") else ""
+        wanted = (
+            f"{probe['expect']}, seen from {probe['source_expected']}"
+            if probe.get("source_expected")
+            else probe["expect"]
+        )
+        failed = "" if probe["passed"] else f" (expected {wanted})"
+        rows.append((f"{probe['from']} -> {probe['to']}{port}", f"{probe['outcome']}{source}{rtt}{failed}"))
     width = max(len(subject) for subject, _found in rows)
     return "\n".join(f"{subject:<{width}}  {found}" for subject, found in rows)
 

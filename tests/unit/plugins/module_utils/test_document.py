@@ -14,6 +14,7 @@ from ansible_collections.nslab.netns.plugins.module_utils import _options
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
 from ansible_collections.nslab.netns.plugins.module_utils._errors import InvalidInput
 from ansible_collections.nslab.netns.plugins.module_utils._model import LOOPBACK_MTU, Endpoint
+from ansible_collections.nslab.netns.plugins.module_utils._probe import Listen
 from ansible_collections.nslab.netns.tests.unit.topologies import routed
 
 ROUTED: dict[str, Any] = {**routed(), "probes": [{"from": "server", "to": "2.2.2.2"}]}
@@ -47,6 +48,16 @@ def document(*places: Any) -> Any:
 NS = ("namespaces", "router")
 SERVER = ("namespaces", "server", "interfaces", "vethS")
 ROUTE = ("namespaces", "router", "routes", 0)
+
+
+def probe(*more: dict[str, Any], **keys: Any) -> Any:
+    """A place and a value for ``document``: the lab's only probe with other keys."""
+    return "probes", 0, dict(ROUTED["probes"][0], **{key: value for one in (*more, keys) for key, value in one.items()})
+
+
+TCP = {"protocol": "tcp", "port": 80}
+UDP = {"protocol": "udp", "port": 53}
+HTTP = {"protocol": "http"}
 
 #: What is written, the path of the problem, and words that have to be in its text.
 BAD = [
@@ -297,13 +308,61 @@ BAD = [
     (("probes", 0, {"from": "server"}), "probes[0].to", "is missing"),
     (("probes", 0, "from", "sever"), "probes[0].from", "did you mean 'server'?"),
     (("probes", 0, "to", "client"), "probes[0].to", "is no IPv4 or IPv6 address"),
-    (("probes", 0, "protocol", "sctp"), "probes[0].protocol", "not one of icmp and tcp"),
+    (("probes", 0, "protocol", "sctp"), "probes[0].protocol", "not one of icmp, tcp, udp and http"),
     (("probes", 0, "protocol", "tcp"), "probes[0].port", "is missing"),
+    (("probes", 0, "protocol", "udp"), "probes[0].port", "is missing: a udp probe needs one"),
     (("probes", 0, "port", 80), "probes[0].port", "ICMP has no ports"),
-    (("probes", 0, "expect", "refused"), "probes[0].expect", "an answer of TCP"),
+    (("probes", 0, "expect", "refused"), "probes[0].expect", "an answer of a port"),
     (("probes", 0, "expect", "maybe"), "probes[0].expect", "not one of reachable"),
     (("probes", 0, "count", 0), "probes[0].count", "from 1 to 1000"),
     (("probes", 0, "deadline", 0), "probes[0].deadline", "above 0"),
+    # what HTTP probes have
+    (probe(TCP, path="/"), "probes[0].path", "a probe of protocol tcp has none; say 'protocol: http'"),
+    (probe(status=200), "probes[0].status", "a probe of protocol icmp has none"),
+    (probe(UDP, body="hello"), "probes[0].body", "a probe of protocol udp has none"),
+    (probe(HTTP, port=0), "probes[0].port", "from 1 to 65535"),
+    (probe(HTTP, path="index.html"), "probes[0].path", "is no path of a URL: it begins with '/'"),
+    (probe(HTTP, path="/a b"), "probes[0].path", "is no path of a URL"),
+    (probe(HTTP, path="/\r\nHost: x"), "probes[0].path", "is no path of a URL"),
+    (probe(HTTP, path="/\n"), "probes[0].path", "is no path of a URL"),
+    (probe(HTTP, path="/é"), "probes[0].path", "others as %XX"),
+    (probe(HTTP, path="/" * 2049), "probes[0].path", "at most 2048"),
+    (probe(HTTP, path=7), "probes[0].path", "7 is no string"),
+    (probe(HTTP, status=99), "probes[0].status", "from 100 to 599"),
+    (probe(HTTP, status=600), "probes[0].status", "from 100 to 599"),
+    (probe(HTTP, status="ok"), "probes[0].status", "is no whole number"),
+    (probe(HTTP, status=404, listen=True), "probes[0].status", "always says 200"),
+    (probe(HTTP, body=""), "probes[0].body", "is empty"),
+    (probe(HTTP, body=["hello"]), "probes[0].body", "is no string"),
+    # the source that is seen
+    (probe(source_seen="router"), "probes[0].source_seen", "is no IPv4 or IPv6 address"),
+    (probe(source_seen="10.0.2.1/24"), "probes[0].source_seen", "leave out '/24'"),
+    (probe(source_seen="fd00::1"), "probes[0].source_seen", "fd00::1 is of another family than 2.2.2.2"),
+    (probe(to="fd00::9", source_seen="10.0.2.1"), "probes[0].source_seen", "of another family than fd00::9"),
+    (probe(to="fd00::9", source_seen="fe80::1%eth0"), "probes[0].source_seen", "leave out '%eth0'"),
+    (probe(HTTP, source_seen="10.0.2.1"), "probes[0].source_seen", "say 'protocol: tcp'"),
+    (
+        probe(TCP, source_seen="10.0.2.1", expect="unreachable"),
+        "probes[0].source_seen",
+        "say 'protocol: icmp' or 'udp'",
+    ),
+    (probe(TCP, source_seen="10.0.2.1", expect="refused"), "probes[0].source_seen", "who refuses has seen nothing"),
+    (probe(UDP, port=53, source_seen="10.0.2.1", expect="refused"), "probes[0].source_seen", "who refuses"),
+    (probe(source_seen=True), "probes[0].source_seen", "true is no string"),
+    # the listeners of probes
+    (probe(listen=True), "probes[0].listen", "with ICMP only 'source_seen' needs a listener"),
+    (probe(listen={"namespace": "client"}), "probes[0].listen", "with ICMP only 'source_seen'"),
+    (probe(TCP, listen=False, source_seen="10.0.2.1"), "probes[0].listen", "'source_seen' needs a listener"),
+    (probe(TCP, listen="yes"), "probes[0].listen", "neither true nor a dictionary of namespace, address and port"),
+    (probe(TCP, listen={"in": "client"}), "probes[0].listen.in", "there is no such key here"),
+    (probe(TCP, listen={"namespace": "cleint"}), "probes[0].listen.namespace", "did you mean 'client'?"),
+    (probe(TCP, listen={"namespace": 7}), "probes[0].listen.namespace", "7 is no string"),
+    (probe(TCP, listen={"port": 70000}), "probes[0].listen.port", "from 1 to 65535"),
+    (probe(TCP, listen={"address": "client"}), "probes[0].listen.address", "is no IPv4 or IPv6 address"),
+    (probe(TCP, listen={"address": "fd00::1"}), "probes[0].listen.address", "of another family than 2.2.2.2"),
+    (probe(TCP, to="fd00::9", listen={"address": "fe80::1"}), "probes[0].listen.address", "name the 'namespace' alone"),
+    (probe(source_seen="10.0.2.1", listen={"port": 7}), "probes[0].listen.port", "ICMP has no ports"),
+    (probe(source_seen="10.0.2.1", listen={"address": "2.2.2.2"}), "probes[0].listen.address", "leave it out"),
 ]
 
 
@@ -327,6 +386,11 @@ def test_all_problems_are_told_at_once() -> None:
     ]
 
 
+PROBE_KEYS = (
+    "from", "to", "protocol", "port", "path", "status", "body", "expect", "source_seen", "listen", "count", "deadline",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize("value", [None, 0, 1.5, "x", [], [1], {}, {"a": 1}, True, b"x", {1: 2}, [[]], [{}]])
 @pytest.mark.parametrize(
     "place",
@@ -348,7 +412,7 @@ def test_all_problems_are_told_at_once() -> None:
         ("links", 0, "endpoints"),
         ("links", 0, "endpoints", 0),
         ("probes", 0),
-        *(("probes", 0, key) for key in ("from", "to", "protocol", "port", "expect", "count", "deadline")),
+        *(("probes", 0, key) for key in PROBE_KEYS),
     ],
     ids=lambda place: ".".join(map(str, place)) or "document",
 )
@@ -356,6 +420,44 @@ def test_any_value_anywhere_is_read_or_refused(place: Any, value: Any) -> None:
     """Whatever stands wherever: it is understood, or refused as input. There is no third way."""
     with contextlib.suppress(InvalidInput):
         read_topology(document(*place, value))
+
+
+@pytest.mark.parametrize(
+    "value", [None, 0, 1.5, "x", [], [1], {}, {"a": 1}, True, False, b"x", {1: 2}, [[]], "fe80::1"]
+)
+@pytest.mark.parametrize("protocol", ["icmp", "tcp", "udp", "http"])
+def test_any_value_in_any_probe_is_read_or_refused(protocol: str, value: Any) -> None:
+    whole = {"port": 80, "source_seen": "10.0.0.1", "listen": {"namespace": "client"}, "protocol": protocol}
+    for key in PROBE_KEYS:
+        with contextlib.suppress(InvalidInput):
+            read_topology(document(*probe(whole, {key: value})))
+    for key in ("namespace", "address", "port"):
+        with contextlib.suppress(InvalidInput):
+            read_topology(document(*probe(whole, {"listen": {key: value}})))
+
+
+@pytest.mark.parametrize(
+    ("keys", "wanted"),
+    [
+        ({**TCP, "listen": True}, {"listen": Listen()}),
+        ({**TCP, "listen": False}, {"listen": None}),
+        ({**UDP, "listen": {"namespace": "client", "port": "5000"}}, {"listen": Listen("client", "", 5000)}),
+        ({**UDP, "listen": {"address": "2.2.2.2"}}, {"listen": Listen("", "2.2.2.2", 0)}),
+        ({**UDP, "expect": "refused"}, {"port": 53, "expect": "refused", "listen": None}),
+        ({"source_seen": "10.0.2.1"}, {"source_seen": "10.0.2.1", "listen": Listen()}),
+        ({"source_seen": "10.0.2.1", "listen": {"namespace": "host"}}, {"listen": Listen("host")}),
+        ({"to": "FD00::09", "source_seen": "fd00:0::1"}, {"to": "fd00::9", "source_seen": "fd00::1"}),
+        ({"source_seen": "10.0.1.2", "expect": "unreachable"}, {"expect": "unreachable", "listen": Listen()}),
+        (HTTP, {"port": 80, "url_path": "/", "status": 200, "body": "", "listen": None}),
+        (
+            {**HTTP, "port": 8080, "path": "/a?b=%20", "status": "404", "body": "no such"},
+            {"port": 8080, "url_path": "/a?b=%20", "status": 404, "body": "no such"},
+        ),
+    ],
+)
+def test_what_a_probe_means(keys: dict[str, Any], wanted: dict[str, Any]) -> None:
+    (found,) = read_topology(document(*probe(**keys))).probes
+    assert {key: getattr(found, key) for key in wanted} == wanted
 
 
 def test_an_endpoint_without_interface_entry_is_up_and_has_no_address() -> None:
