@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import _document as document
-from ._document import Reader
+from ._document import check_layer2, read_lab_name, read_topology
+from ._document_interfaces import read_bridge, read_interface, read_ports
+from ._document_probes import read_probes
+from ._document_routes import read_routes, read_sysctls
 from ._errors import InvalidInput, Problem
 from ._model import BRIDGE_SETTINGS, HOST, Endpoint, Wanted, WantedBridge, WantedLink, WantedNamespace, Wire
+from ._reader import Reader
 
 Options = dict[str, Any]
 
@@ -58,7 +61,7 @@ def veth(options: Options) -> Wanted:
         path = f"{prefix}namespace" if body.get("namespace") else prefix.rstrip(".")
         wanted.namespaces.setdefault(one.namespace, WantedNamespace(one.namespace, path)).links[one.interface] = link
     wanted.wires.append(Wire((end, other), "name"))
-    document.check_layer2(reader, wanted)
+    check_layer2(reader, wanted)
     reader.done()
     return wanted
 
@@ -72,7 +75,7 @@ def bridge(options: Options) -> Wanted:
         wanted.absent_bridges = [end]
         return wanted
     body = {key: options[key] for key in ("addresses", "mtu", "mac", "up", *BRIDGE_SETTINGS)}
-    link = document.read_bridge(reader, end.interface, body, "")
+    link = read_bridge(reader, end.interface, body, "")
     link.path = "name"
     link.purge = options["purge"] and options["addresses"] is not None
     wanted.namespaces[end.namespace] = WantedNamespace(end.namespace, "namespace", links={end.interface: link})
@@ -84,7 +87,7 @@ def bridge_port(options: Options) -> Wanted:
     reader = Reader()
     wanted = _wanted(reader, options)
     end = _end(reader, {"name": options["bridge"], "namespace": options["namespace"]}, "", name_key="bridge")
-    ports = document.read_ports(reader, options["ports"], "ports", end.interface)
+    ports = read_ports(reader, options["ports"], "ports", end.interface)
     bridge = WantedBridge(create=False, move=options["move"])
     if options["state"] == "absent":
         bridge.absent_ports = list(ports)
@@ -117,7 +120,7 @@ def ns_route(options: Options) -> Wanted:
     wanted = _wanted(reader, options)
     namespace = _one_namespace(reader, options, wanted)
     absent = options["state"] == "absent"
-    routes = document.read_routes(reader, options["routes"], "routes", only_keys=absent)
+    routes = read_routes(reader, options["routes"], "routes", only_keys=absent)
     if absent:
         namespace.absent_routes = routes
         if options["purge"]:
@@ -133,7 +136,7 @@ def ns_sysctl(options: Options) -> Wanted:
     reader = Reader()
     wanted = _wanted(reader, options)
     namespace = _one_namespace(reader, options, wanted)
-    namespace.sysctls = document.read_sysctls(reader, options["settings"], "settings")
+    namespace.sysctls = read_sysctls(reader, options["settings"], "settings")
     reader.done()
     return wanted
 
@@ -146,13 +149,13 @@ def topology(options: Options) -> Wanted:
     if lab is not None and topology["name"] != lab:
         text = f"{lab!r} is not the name that the document gives its lab, {topology['name']!r}; leave one of them out"
         raise InvalidInput([Problem("lab", text)])
-    wanted = document.read_topology(topology, absent=options["state"] == "absent").wanted
+    wanted = read_topology(topology, absent=options["state"] == "absent").wanted
     wanted.adopt, wanted.strict = options["adopt"], options["strict"]
     return wanted
 
 
 def _wanted(reader: Reader, options: Options) -> Wanted:
-    return Wanted(lab=document.read_lab_name(reader, options["lab"], "lab"))
+    return Wanted(lab=read_lab_name(reader, options["lab"], "lab"))
 
 
 def _one_namespace(reader: Reader, options: Options, wanted: Wanted) -> WantedNamespace:
@@ -168,11 +171,11 @@ def _end(reader: Reader, options: Options, prefix: str, name_key: str = "name") 
 
 def _link(reader: Reader, options: Options, prefix: str, name: str) -> WantedLink:
     settings = {key: options.get(key) for key in ("addresses", "mtu", "mac", "up")}
-    return document.read_interface(reader, name, settings, prefix.rstrip("."))
+    return read_interface(reader, name, settings, prefix.rstrip("."))
 
 
 def probes(options: Options) -> list[Any]:
     reader = Reader()
-    found = document.read_probes(reader, options["probes"], "probes")
+    found = read_probes(reader, options["probes"], "probes")
     reader.done()
     return found
