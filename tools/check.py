@@ -43,8 +43,11 @@ THROWAWAY_HOST = str(ROOT / "tools/throwaway-host.sh")
 # The oracles of the tests, and what brings up a throw-away host.
 KERNEL_TOOLS = {
     "bridge": "iproute2",
+    "flock": "util-linux",
     "ip": "iproute2",
+    "ip6tables-legacy-save": "iptables",
     "iptables": "iptables",
+    "iptables-legacy-save": "iptables",
     "nft": "nftables",
     "ping": "iputils-ping",
     "sysctl": "procps",

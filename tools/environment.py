@@ -22,6 +22,9 @@ CACHE = ROOT / ".cache"
 COLLECTIONS = CACHE / "collections"
 REQUIREMENTS = ROOT / "requirements"
 
+#: What PyPI has no wheel of, so that pip compiles it, and what that takes. Python's own headers are not needed.
+COMPILED = {"python-iptables": {"gcc": "gcc libc6-dev"}}
+
 Version = tuple[int, int]
 
 # ansible-core 2.19, the oldest that the collection supports, needs this on the controller.
@@ -55,10 +58,10 @@ def find_command(name: str) -> str | None:
 
 
 def need_commands(packages: Mapping[str, str]) -> None:
-    """Install the Debian package of each command that is missing: {command: package}."""
-    missing = sorted({package for command, package in packages.items() if find_command(command) is None})
+    """Install the Debian packages of each command that is missing: {command: packages with spaces between}."""
+    missing = {name for command, names in packages.items() if find_command(command) is None for name in names.split()}
     if missing:
-        _apt_install(missing)
+        _apt_install(sorted(missing))
 
 
 def _apt_install(packages: list[str]) -> None:
@@ -129,6 +132,9 @@ def venv(purpose: str, version: Version, requirements: Iterable[str], instead: s
     if stamp.exists() and stamp.read_text() == recipe.hexdigest():
         return home / "bin"
 
+    names = {line for file in [*files, *overriding] for line in file.read_text().splitlines()}
+    for name in names & COMPILED.keys():
+        need_commands(COMPILED[name])
     say(f"Making .cache/{home.name} with Python {dotted(version)}")
     log = _log(home.name)
     _require_ensurepip(python, version)

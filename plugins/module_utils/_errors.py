@@ -46,7 +46,7 @@ class Refused(ProblemsFound):
 
 
 class Busy(NslabError):
-    """Another run holds the host's lock."""
+    """Another process holds a lock: the one of this collection, or the one of iptables."""
 
 
 class Missing(NslabError):
