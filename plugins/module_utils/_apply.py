@@ -13,8 +13,10 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import contextlib
+import select
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Callable
@@ -26,7 +28,12 @@ from ._errors import NslabError, StepFailed
 from ._machine import Machine
 from ._model import BIRTH_GROUP, Endpoint, Remembered, State
 from ._netlink import decode, encode
+from ._netlink.session import Session
 from ._plan import Plan
+
+#: Duplicate address detection takes up to 3 s: a late carrier, a random delay, and the detection itself.
+_DAD_SECONDS = 5.0
+_POLL_SECONDS = 0.02
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -244,7 +251,10 @@ class Application:
         encode.remove_address(self._machine.session(change.end.namespace), self._index(change.end), change.address)
 
     def _add_route(self, change: c.AddRoute) -> None:
-        encode.add_route(self._machine.session(change.namespace), change.route, self._indexes[change.namespace])
+        session = self._machine.session(change.namespace)
+        if change.route.src and change.route.family == 6:
+            _await_source(session, change.route.src)
+        encode.add_route(session, change.route, self._indexes[change.namespace], append=change.append)
 
     def _replace_route(self, change: c.ReplaceRoute) -> None:
         session = self._machine.session(change.namespace)
@@ -256,6 +266,18 @@ class Application:
     def _set_sysctl(self, change: c.SetSysctl) -> None:
         with self._machine.entered(change.namespace):
             sysctl.write(change.key, change.value)
+
+
+def _await_source(session: Session, source: str) -> None:
+    """Wait for the end of duplicate address detection: no IPv6 route may prefer an address before (ip6_route_info)."""
+    deadline = time.monotonic() + _DAD_SECONDS
+    while any(
+        str(address.value.ip.ip) == source and "tentative" in address.flag_words
+        for address in decode.addresses(session)
+    ):
+        if time.monotonic() > deadline:  # Without a carrier it never ends. The kernel will say so.
+            return
+        select.select([], [], [], _POLL_SECONDS)
 
 
 def _words(error: BaseException) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from ._document_routes import ROUTE_TYPES
 from ._kernel import mark_of
 from ._model import (
     BRIDGE_SETTINGS,
@@ -98,9 +99,12 @@ def _namespace(state: State, namespace: Namespace, ends: set[Endpoint], lab: str
         if link.kind == "bridge" and (link.lab == lab or namespace.name != HOST)
     }
     ours = {entry.after for entry in remembered if entry.kind == "route"}
+    # What a document cannot say (other types, several of one key) is left out, and counts as drift of the lab.
+    sayable = {route.key: route for route in reversed(namespace.routes) if route.type in ROUTE_TYPES}
     routes = [
         _route(route)
         for route in namespace.routes
+        if sayable.get(route.key) is route
         if (namespace.name != HOST and route.protocol in STATIC_ROUTE_PROTOCOLS) or str(route) in ours
     ]
     sysctls = {

@@ -257,9 +257,12 @@ class RemoveAddress(NamedTuple):
 
 
 class AddRoute(NamedTuple):
+    """Add a route. ``append``: behind others of the same key, as ``ip route append`` does; only in taking back."""
+
     namespace: str
     route: Route
     path: str = ""
+    append: bool = False
 
     def describe(self) -> Description:
         return Description("add", "route", self.namespace, self.route.to, "", f"route {self.namespace} {self.route}")

@@ -13,14 +13,14 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ._document_interfaces import read_bridges, read_interface
 from ._document_probes import read_probes
 from ._document_routes import read_routes, read_sysctls
 from ._errors import Problem
-from ._model import DEFAULT_MTU, HOST, LOOPBACK_MTU, Endpoint, Wanted, WantedLink, WantedNamespace, Wire
+from ._model import DEFAULT_MTU, HOST, LOOPBACK_MTU, Endpoint, IPAddress, Wanted, WantedLink, WantedNamespace, Wire
 from ._reader import Reader, name_problem, suggestion
 
 if TYPE_CHECKING:
@@ -181,14 +181,37 @@ def _complete_end(namespace: WantedNamespace, end: Endpoint) -> None:
 
 
 def check_layer2(reader: Reader, wanted: Wanted) -> None:
-    """Two ends of one wire must not have the same address, nor one namespace the same address twice."""
-    for wire in wanted.wires:
-        links = [wanted.namespaces[end.namespace].links[end.interface] for end in wire.ends]
-        first = {item.value.ip.ip: item.path for item in links[0].addresses}
-        for item in links[1].addresses:
-            if item.value.ip.ip in first:
-                reader.problem(
-                    item.path,
-                    f"{item.value.ip.ip} is on both ends of {wire.path}, at {first[item.value.ip.ip]} too; "
-                    "an address is there once per network segment",
-                )
+    """No two interfaces that share a network segment, by links and bridges, have the same address."""
+    for segment in _segments(wanted):
+        first: dict[IPAddress, str] = {}
+        for end in segment:
+            link = wanted.namespaces[end.namespace].links.get(end.interface)
+            for item in link.addresses if link else ():
+                if first.setdefault(item.value.ip.ip, item.path) != item.path:
+                    reader.problem(
+                        item.path,
+                        f"{item.value.ip.ip} is at {first[item.value.ip.ip]} too, on the same network segment; "
+                        "an address is there once per network segment",
+                    )
+
+
+def _segments(wanted: Wanted) -> Iterator[list[Endpoint]]:
+    """The interfaces that share a network segment, in the document's order."""
+    joined: dict[Endpoint, list[Endpoint]] = {}
+    pairs = [wire.ends for wire in wanted.wires]
+    for namespace in wanted.namespaces.values():
+        for link in namespace.links.values():
+            bridge = Endpoint(namespace.name, link.name)
+            pairs += [(bridge, bridge._replace(interface=port)) for port in (link.bridge.ports if link.bridge else ())]
+    for one, other in pairs:
+        joined.setdefault(one, []).append(other)
+        joined.setdefault(other, []).append(one)
+    seen: set[Endpoint] = set()
+    for start in joined:
+        segment = [] if start in seen else [start]
+        seen.add(start)
+        for end in segment:  # It grows meanwhile.
+            segment += [other for other in dict.fromkeys(joined[end]) if other not in seen]
+            seen.update(joined[end])
+        if segment:
+            yield segment

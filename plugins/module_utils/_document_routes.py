@@ -100,7 +100,7 @@ def _destination(reader: Reader, body: dict[str, Any], path: str, others: list[s
     if text == "default":
         family6 = any(":" in other for other in others)
         return "::/0" if family6 else "0.0.0.0/0"
-    if not text:
+    if not isinstance(body["to"], str):
         return ""
     if "%" in text:
         reader.problem(at, f"{text!r} names an interface; leave out {text[text.index('%') :]!r} and say it in 'dev'")

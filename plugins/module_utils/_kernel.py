@@ -402,8 +402,9 @@ def _replace_route(state: State, change: c.ReplaceRoute) -> list[c.Change]:
 
 
 def _remove_route(state: State, change: c.RemoveRoute) -> list[c.Change]:
-    state.namespaces[change.namespace].routes.remove(change.route)
-    return [c.AddRoute(change.namespace, change.route)]
+    routes = state.namespaces[change.namespace].routes
+    routes.remove(change.route)
+    return [c.AddRoute(change.namespace, change.route, append=any(r.key == change.route.key for r in routes))]
 
 
 def _set_sysctl(state: State, change: c.SetSysctl) -> list[c.Change]:

@@ -324,6 +324,11 @@ class Planner:
         ends = [(end.namespace, wire.path) for wire in self.wanted.wires for end in wire.ends]
         for name, path in [(w.name, w.path) for w in self.wanted.namespaces.values()] + ends:
             if name not in self.state.namespaces:
+                body = self.wanted.namespaces.get(name)
+                if body == WantedNamespace(name, path, absent_routes=body.absent_routes if body else []):
+                    # What is not there has nothing that would have to go.
+                    self.state.namespaces[name] = new_namespace(name)
+                    continue
                 self.assume(path, f"there is no namespace {name!r}" + did_you_mean(name, self.before.names))
                 self.state.namespaces[name] = new_namespace(name)
                 self.assumed.add(name)
@@ -561,7 +566,7 @@ class Planner:
         ]
         for change in lost:
             namespace = self.state.namespaces[change.namespace]
-            wanted = self.wanted.namespaces[change.namespace]
+            wanted = self.wanted.namespaces.get(change.namespace) or WantedNamespace(change.namespace, "")
             theirs = not wanted.purge_routes and not (self.wanted.prune and self._owns(namespace))
             taken = {route.key for route in namespace.routes} | {item.value.key for item in wanted.routes}
             gone = {item.value.key for item in wanted.absent_routes}
@@ -609,7 +614,9 @@ class Planner:
 
     def _is_same(self, namespace: Namespace, there: Route, wanted: Route) -> bool:
         # Outside the lab's own namespaces a route that an administrator made is as good as one of ours.
-        return there == (wanted if self._owns(namespace) else wanted._replace(protocol=there.protocol))
+        protocol = wanted.protocol if self._owns(namespace) else there.protocol
+        # The order of the ways says nothing, but the kernel wants the one that it has where a route is removed.
+        return there._replace(nexthops=tuple(sorted(there.nexthops))) == wanted._replace(protocol=protocol)
 
     def _resolve(self, namespace: Namespace, item: WantedRoute) -> Route | None:
         """The route with the devices filled in that the kernel would find; None if there is a problem with it."""
@@ -771,7 +778,19 @@ class Planner:
         if now != entry.after:
             self._leave(entry, now)
             return
+        if isinstance(change, c.RemoveAddress) and link:
+            self._remove_address(change, link)
+        else:
+            self.do(change)
+
+    def _remove_address(self, change: c.RemoveAddress, link: Link) -> None:
+        """Remove an address; the others of its subnet go with a primary one, and come again."""
+        followers = _secondaries(link, change.address)
+        for other in reversed(followers):
+            self.do(c.RemoveAddress(change.end, other))
         self.do(change)
+        for other in followers:
+            self.do(c.AddAddress(change.end, other))
 
     def _put_sysctl_back(self, entry: Remembered, namespace: Namespace) -> None:
         if interface_of(entry.object) and interface_of(entry.object) not in namespace.links:
@@ -865,6 +884,12 @@ def _is_replaceable(there: Route, wanted: Route) -> bool:
 
 def _same_v6(address: Address, others: Iterable[Address]) -> bool:
     return address.family == 6 and any(address.address == other.address for other in others)
+
+
+def _secondaries(link: Link, address: Address) -> list[Address]:
+    """The IPv4 addresses that the kernel removes along with a primary one (__inet_del_ifa())."""
+    group = [a for a in link.addresses if a.family == 4 == address.family and a.ip.network == address.ip.network]
+    return group[1:] if group[:1] == [address] else []
 
 
 def _is_broadcast(address: str, own: Address) -> bool:

@@ -87,6 +87,8 @@ def test_audit_judges_and_lab_repairs(ansible: Controller) -> None:
         "+route router 2.2.2.0/24 via 10.0.2.2 dev veth-cli",
     ]
     assert "has drifted: 2 changes" in found.words
+    lines = [line.strip() for line in found.stdout.splitlines()]
+    assert "change link router:veth-srv mtu 1400 -> 1500" in lines
     assert snapshot() == drifted
 
     repaired = ansible.run(LAB, "--diff").succeeded()

@@ -542,6 +542,71 @@ def test_the_ways_of_a_multipath_route_go_where_the_document_says() -> None:
     assert found == {("10.0.0.8", "e1", 1), ("10.0.0.9", "e0", 2), (None, "e1", 5)}
 
 
+@pytest.mark.parametrize("fewer", [[], ["198.18.0.2/24"]], ids=["absent", "one left"])
+def test_what_others_have_on_a_link_survives_the_labs_addresses(fewer: list[str]) -> None:
+    """With a primary address the kernel removes the others of its subnet, and the routes through them."""
+    ip("link", "add", "phys0", "up", "type", "ifb")
+
+    def document(addresses: list[str]) -> Document:
+        return {"name": "x", "namespaces": {"host": {"interfaces": {"phys0": {"addresses": addresses}}}}}
+
+    run(document(["198.18.0.1/24", *fewer]))
+    ip("address", "add", "198.18.0.77/24", "dev", "phys0")
+    ip("route", "add", "203.0.113.0/24", "via", "198.18.0.200")
+    if fewer:
+        run(document(fewer))
+        assert run(document(fewer)) == []
+    else:
+        run({"name": "x"}, absent=True)
+    found = {address["local"] for address in ip_json(None, "-4", "address", "show", "phys0")[0]["addr_info"]}
+    assert found == {"198.18.0.77", *(address.split("/")[0] for address in fewer)}
+    assert ip_json(None, "route", "show", "203.0.113.0/24")
+
+
+def test_a_multipath_route_is_removed_whatever_the_order_of_its_ways() -> None:
+    run(routed())
+    ways = ("nexthop", "via", "10.0.1.9", "nexthop", "via", "10.0.1.10")
+    ip("-n", "router", "route", "add", "10.98.0.0/16", *ways)
+    assert len(run(routed())) == 1
+    assert run(routed()) == []
+
+
+def test_an_appended_route_comes_back_in_a_rollback(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(routed())
+    for gateway in ("10.0.1.8", "10.0.1.9"):
+        ip("-n", "router", "route", "append", "10.66.0.0/16", "via", gateway)
+    assert fail_each_call(monkeypatch, routed()) > 2
+    assert run(routed()) == []
+
+
+def test_a_deprecated_ipv4_address_is_one() -> None:
+    address = {"address": "10.0.0.1/24", "preferred_lft": 0}
+    document = {
+        "name": "x",
+        "namespaces": {"a": {"interfaces": {"e": {"addresses": [address]}}}, "b": {}},
+        "links": [{"endpoints": ["a:e", "b:e"]}],
+    }
+    run(document)
+    assert run(document) == []
+    assert ip_json("a", "-4", "address", "show", "e")[0]["addr_info"][0]["deprecated"]
+    address["preferred_lft"] = "forever"
+    assert run(document)
+    assert run(document) == []
+    assert "deprecated" not in ip_json("a", "-4", "address", "show", "e")[0]["addr_info"][0]
+
+
+def test_an_ipv6_route_waits_for_its_source_address() -> None:
+    """Duplicate address detection takes a second or more, and no route may prefer an address before its end."""
+    route = {"to": "2001:db8:4::/48", "via": "2001:db8::9", "src": "2001:db8::1"}
+    document = {
+        "name": "x",
+        "namespaces": {"a": {"interfaces": {"e": {"addresses": ["2001:db8::1/64"]}}, "routes": [route]}, "b": {}},
+        "links": [{"endpoints": ["a:e", "b:e"]}],
+    }
+    run(document)
+    assert run(document) == []
+
+
 # --- the granular modules ---------------------------------------------------------------------------------------------
 
 
@@ -760,3 +825,8 @@ def test_an_own_namespace_is_entered_and_left_even_on_errors() -> None:
     handle.close()
     assert os.stat("/proc/thread-self/ns/net").st_ino == home
     assert socket.if_nameindex() == [(1, "lo")]
+
+
+def test_routes_that_shall_go_need_no_namespace() -> None:
+    options = {"namespace": "gone", "routes": [{"to": "default"}], "purge": False, "state": "absent"}
+    assert module(_options.ns_route, **options) == []

@@ -83,8 +83,9 @@ def documents(draw: st.DrawFn, name: str = "lab") -> Document:
         for side, end in enumerate(ends):
             _add_routes(draw, namespaces, number, side, end)
     for where, body in namespaces.items():
+        subnet = (*_NAMESPACES, "host").index(where)
         ports = [end.partition(":")[2] for end in sorted(used) if end.startswith(f"{where}:")]
-        body["bridges"] = draw(_bridges(body["interfaces"], ports))
+        body["bridges"] = draw(_bridges(subnet, body["interfaces"], ports))
     for namespace in names:
         draw_more = [{"to": "198.51.100.0/24", "type": "blackhole"}, {"to": "2001:db8:f::/48", "type": "unreachable"}]
         draw_more.append({"to": "203.0.113.0/24", "type": "prohibit", "metric": 7, "table": 77})
@@ -123,12 +124,12 @@ def _interfaces(draw: st.DrawFn, number: int, side: int, v6: bool, mtu: int | No
 
 
 @st.composite
-def _bridges(draw: st.DrawFn, interfaces: Document, ends: list[str]) -> Document:
-    return {"br0": draw(_bridge(interfaces, ends))} if draw(st.integers(0, 2)) == 0 else {}
+def _bridges(draw: st.DrawFn, subnet: int, interfaces: Document, ends: list[str]) -> Document:
+    return {"br0": draw(_bridge(subnet, interfaces, ends))} if draw(st.integers(0, 2)) == 0 else {}
 
 
 @st.composite
-def _bridge(draw: st.DrawFn, interfaces: Document, ends: list[str]) -> Document:
+def _bridge(draw: st.DrawFn, subnet: int, interfaces: Document, ends: list[str]) -> Document:
     ports = {}
     for end in draw(_subset(ends)):
         ports[end] = draw(
@@ -153,16 +154,16 @@ def _bridge(draw: st.DrawFn, interfaces: Document, ends: list[str]) -> Document:
                 "forward_delay": st.sampled_from((2, 15)),
                 "multicast_snooping": st.booleans(),
                 "group_fwd_mask": st.sampled_from((0, 16384)),
-                "mac": st.just("02:00:00:00:00:0b"),
+                "mac": st.just(f"02:00:00:00:00:b{subnet}"),
                 "mtu": st.sampled_from((1300, 1500)),
                 "up": st.booleans(),
             },
         )
     )
     small = [1500] if "mtu" in body else [interfaces[name].get("mtu", 1500) for name in ports]
-    pool: list[Any] = ["10.200.0.1/24", "10.200.0.2/24"]
+    pool: list[Any] = [f"10.200.{subnet}.1/24", f"10.200.{subnet}.2/24"]
     if min(small, default=1500) >= 1280:
-        pool.append({"address": "fd00:200::1/64", "nodad": True})
+        pool.append({"address": f"fd00:200:{subnet}::1/64", "nodad": True})
     return {**body, "addresses": draw(_subset(pool))}
 
 

@@ -103,7 +103,7 @@ _IFA_FLAG_WORDS = (
     (0x100, "mngtmpaddr"),
     (0x200, "noprefixroute"),
 )
-_IFA_F_NODAD, _IFA_F_PERMANENT, _IFA_F_NOPREFIXROUTE = 0x02, 0x80, 0x200
+_IFA_F_NODAD, _IFA_F_DEPRECATED, _IFA_F_PERMANENT, _IFA_F_NOPREFIXROUTE = 0x02, 0x20, 0x80, 0x200
 _IFA_F_SECONDARY_OR_TEMPORARY = 0x01
 _FOREVER = 0xFFFFFFFF
 SCOPES = {0: "global", 200: "site", 253: "link", 254: "host", 255: "nowhere"}
@@ -270,6 +270,9 @@ def _address(body: bytes) -> RawAddress:
             preferred = _U32.unpack_from(value)[0]
         elif attribute == _IFA_PROTO:
             protocol = value[0]
+    if family == socket.AF_INET and flags & _IFA_F_DEPRECATED:
+        # IPv4 shows it by the flag alone; the lifetimes of a permanent address are reported as endless.
+        preferred = 0
     text = f"{socket.inet_ntop(family, local or address)}/{prefix_length}"
     words = [word for bit, word in _IFA_FLAG_WORDS if flags & bit]
     value_ = Address(
@@ -323,7 +326,8 @@ def routes(session: Session, names: dict[int, str], kernel: bool = False) -> lis
             # rtm_family, dst_len, src_len, tos, table, protocol, scope, type, flags
             if body[0] != family or _U32.unpack_from(body, 8)[0] & _RTM_F_CLONED:
                 continue
-            if not kernel and (body[5] in (1, 2) or body[4] == LOCAL_TABLE):
+            # A route that is for packets of some sources only (body[2]: src_len) is none of the collection's.
+            if not kernel and (body[5] in (1, 2) or body[4] == LOCAL_TABLE or body[2]):
                 continue
             found.append(_route(body, names))
     return found
@@ -395,7 +399,7 @@ def _nexthops(data: bytes, family: int, names: dict[int, str]) -> tuple[NextHop,
         onlink, dead = bool(flags & _RTNH_F_ONLINK), bool(flags & _RTNH_F_DEAD)
         hops.append(NextHop(via, dev, weight + 1, onlink, dead))
         offset += (length + 3) & ~3
-    return tuple(sorted(hops))
+    return tuple(hops)
 
 
 def _via(value: bytes) -> str:

@@ -26,7 +26,7 @@ from .session import Session
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_SETLINK = 16, 17, 19
 _RTM_NEWADDR, _RTM_DELADDR = 20, 21
 _RTM_NEWROUTE, _RTM_DELROUTE = 24, 25
-_NLM_F_REPLACE, _NLM_F_EXCL, _NLM_F_CREATE = 0x100, 0x200, 0x400
+_NLM_F_REPLACE, _NLM_F_EXCL, _NLM_F_CREATE, _NLM_F_APPEND = 0x100, 0x200, 0x400, 0x800
 _IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200
 _RTNH_F_ONLINK = 4
 _FOREVER = 0xFFFFFFFF
@@ -200,9 +200,11 @@ def _address(index: int, address: Address) -> bytes:
     return _message("ifaddrmsg", fields, attributes)
 
 
-def add_route(session: Session, route: Route, indexes: dict[str, int], replace: bool = False) -> None:
-    """Add a route, or put it in the place of the one with the same key. ``indexes``: interfaces by name."""
-    flags = _NLM_F_CREATE | (_NLM_F_REPLACE if replace else _NLM_F_EXCL)
+def add_route(
+    session: Session, route: Route, indexes: dict[str, int], replace: bool = False, append: bool = False
+) -> None:
+    """Add a route; put it in the place of the one with the same key, or behind it. ``indexes``: interfaces by name."""
+    flags = _NLM_F_CREATE | (_NLM_F_REPLACE if replace else _NLM_F_APPEND if append else _NLM_F_EXCL)
     session.request(_RTM_NEWROUTE, flags, _route(route, indexes))
 
 

@@ -214,6 +214,18 @@ BAD = [
         "an IPv6 spelling of an IPv4 address",
     ),
     # bridges
+    (
+        (
+            *NS,
+            {
+                "bridges": {"br0": {"addresses": ["10.0.2.2/24"], "ports": ["veth-srv", "veth-cli"]}},
+                "interfaces": {},
+            },
+        ),
+        "namespaces.client.interfaces.vethC.addresses[0]",
+        "10.0.2.2 is at namespaces.router.bridges.br0.addresses[0] too, on the same network segment",
+    ),
+    ((*ROUTE, {"to": "", "via": "10.0.1.2"}), "namespaces.router.routes[0].to", "'' is no destination"),
     *(
         ((*NS, "bridges", {"br0": body}), f"namespaces.router.bridges.br0{path}", words)
         for body, path, words in (
@@ -301,7 +313,7 @@ BAD = [
     (
         ("namespaces", "router", "interfaces", "veth-srv", "addresses", ["10.0.1.2/24"]),
         "namespaces.router.interfaces.veth-srv.addresses[0]",
-        "on both ends of links[0]",
+        "too, on the same network segment",
     ),
     # probes
     (("probes", 0, "server"), "probes[0]", "is no probe such as"),
@@ -531,7 +543,7 @@ BAD_OPTIONS = [
         _options.veth,
         {**VETH, "addresses": ["10.0.0.1/24"], "peer": {**VETH["peer"], "addresses": ["10.0.0.1/16"]}},
         "peer.addresses[0]",
-        "on both ends",
+        "too, on the same network segment",
     ),
     (
         _options.ns_link,
