@@ -138,9 +138,13 @@ def eventually(fact: Callable[[], bool], what: str, seconds: float = 30) -> None
         assert time.monotonic() < deadline, f"waited {seconds:g} s for this: {what}"
 
 
-def ping(namespace: str | None, to: str, wait_seconds: float = 2) -> tuple[bool, str]:
-    """Whether an address answers one echo request, and what ping said."""
-    command = [*_inside(namespace), "ping", "-n", "-c", "1", "-W", f"{wait_seconds:g}", to]
+def ping(namespace: str | None, to: str, wait_seconds: int = 5) -> tuple[bool, str]:
+    """Whether an address answers, and what ping said.
+
+    With -w it asks again until the first answer or error: a link that has just come up drops what it is to send until
+    the kernel has taken note of its carrier, up to a second later.
+    """
+    command = [*_inside(namespace), "ping", "-n", "-i", "0.2", "-c", "1", "-w", str(wait_seconds), to]
     environment = {**os.environ, "LC_ALL": "C"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     return done.returncode == 0, done.stdout + done.stderr

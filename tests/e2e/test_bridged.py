@@ -47,7 +47,7 @@ def test_it_is_what_the_table_says(ansible: Controller) -> None:
     assert ping("beijing", "10.0.0.2")[0]
     assert ping("shanghai", "10.0.0.1")[0]
     ip("link", "set", "br0", "down")
-    assert not ping("beijing", "10.0.0.2", wait_seconds=0.5)[0]
+    assert not ping("beijing", "10.0.0.2", wait_seconds=1)[0]
 
 
 @pytest.mark.parametrize("variables", [{}, IN_A_NAMESPACE], ids=["L4", "in a namespace, IPv6"])

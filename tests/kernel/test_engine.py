@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import throwaway
 from ansible_collections.nslab.netns.plugins.module_utils import _apply, _facts, _namespaces, _options, _sysctl
 from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
@@ -46,8 +47,7 @@ pytestmark = pytest.mark.usefixtures("host")
 
 
 def ping(namespace: str, address: str) -> bool:
-    command = ["nsenter", f"--net=/run/netns/{namespace}", "ping", "-q", "-c1", "-W1", address]
-    return subprocess.run(command, check=False, capture_output=True).returncode == 0
+    return throwaway.ping(namespace, address)[0]
 
 
 def indexes() -> dict[str, int]:
