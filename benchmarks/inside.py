@@ -48,7 +48,13 @@ def engine(lab: Lab, _folder: Path) -> Steps:
     read = importlib.import_module(f"{rooms}._options").topology
 
     def step(state: str, check: bool, changes: bool) -> Callable[[], None]:
-        options = {"topology": copy.deepcopy(lab.document), "state": state, "adopt": False, "strict": False, "lab": None}
+        options = {
+            "topology": copy.deepcopy(lab.document),
+            "state": state,
+            "adopt": False,
+            "strict": False,
+            "lab": None,
+        }
 
         def call() -> None:
             if bool(run(read(options), check=check).changes) != changes:

@@ -343,7 +343,7 @@ def ranges(draw: st.DrawFn, family: int) -> str:
         network = ipaddress.ip_network(draw(prefixes(family)))
         first, last = network[0], network[-1]
     else:
-        first, last = sorted(ipaddress.ip_address(draw(addresses(family))) for _ in range(2))
+        first, last = sorted(ipaddress.ip_address(draw(addresses(family))) for _again in range(2))
     return str(first) if first == last else f"{first}-{last}"
 
 
@@ -859,7 +859,7 @@ def test_readers_see_one_whole_table_or_the_other() -> None:
         except BaseException as error:  # noqa: BLE001 - the test's own thread tells
             failures.append(error)
 
-    readers = [threading.Thread(target=read) for _ in range(3)]
+    readers = [threading.Thread(target=read) for _again in range(3)]
     for reader in readers:
         reader.start()
     for turn in range(30):
@@ -897,7 +897,7 @@ def test_the_binding_leaves_nothing_behind() -> None:
     _nftables.replace("t", TABLE)
 
     def work(times: int) -> None:
-        for _ in range(times):
+        for _again in range(times):
             assert _nftables.read("t") == TABLE
             assert _nftables.read("u") is None
 

@@ -970,7 +970,7 @@ def test_a_port_in_use_fails_whatever_was_expected(routed: None, protocol: str, 
         )
         server.setblocking(False)
         with pytest.raises(BlockingIOError):  # nothing was sent to it
-            _ = server.recv(1) if protocol == "udp" else server.accept()
+            _taken = server.recv(1) if protocol == "udp" else server.accept()
     assert free.passed
     assert (taken.outcome, taken.passed, taken.sent) == ("unsent", False, 0)
     assert taken.evidence.errno == "EADDRINUSE"
