@@ -162,6 +162,14 @@ class Application:
     def _index(self, end: Endpoint) -> int:
         return self._indexes[end.namespace][end.interface]
 
+    def _learn_index(self, end: Endpoint, what: str) -> int:
+        """Find and keep the index of a link that was just ``what``: made or moved."""
+        found = decode.link(self._machine.session(end.namespace), name=end.interface)
+        if found is None:
+            raise NslabError(f"{end} was removed or renamed by somebody else while it was {what}")
+        self._indexes[end.namespace][end.interface] = found.ifindex
+        return found.ifindex
+
     def _add_namespace(self, change: c.AddNamespace) -> None:
         self._machine.create(change.name, change.alias)
         self._indexes[change.name] = {"lo": 1}
@@ -181,12 +189,9 @@ class Application:
         encode.add_veth(session, here.interface, there.interface, peer_fd, settings, group)
         try:
             for end, alias in zip(change.ends, change.aliases):
-                found = decode.link(self._machine.session(end.namespace), name=end.interface)
-                if found is None:
-                    raise NslabError(f"{end} was removed or renamed by somebody else while it was made")
-                self._indexes[end.namespace][end.interface] = found.ifindex
+                index = self._learn_index(end, "made")
                 if group:
-                    encode.set_link(self._machine.session(end.namespace), found.ifindex, alias=alias, group=0)
+                    encode.set_link(self._machine.session(end.namespace), index, alias=alias, group=0)
         except BaseException:
             with contextlib.suppress(NslabError, KeyError):
                 encode.remove_link(session, self._index(here))
@@ -196,15 +201,12 @@ class Application:
         session, name = self._machine.session(change.end.namespace), change.end.interface
         group = BIRTH_GROUP if change.alias else 0
         encode.add_bridge(session, name, dict(change.settings), change.mac, change.ifindex, group)
-        found = decode.link(session, name=name)
-        if found is None:
-            raise NslabError(f"{change.end} was removed or renamed by somebody else while it was made")
-        self._indexes[change.end.namespace][name] = found.ifindex
+        index = self._learn_index(change.end, "made")
         if change.alias:
             try:
-                encode.set_link(session, found.ifindex, alias=change.alias, group=0)
+                encode.set_link(session, index, alias=change.alias, group=0)
             except BaseException:
-                encode.remove_link(session, found.ifindex)
+                encode.remove_link(session, index)
                 raise
 
     def _set_bridge(self, change: c.SetBridge) -> None:
@@ -230,10 +232,7 @@ class Application:
         target = self._machine.handle(change.to.namespace)
         encode.move_link(self._machine.session(change.end.namespace), index, target.fd, change.to.interface)
         # The kernel keeps the index if it is free in the other namespace, else it gives a new one.
-        found = decode.link(self._machine.session(change.to.namespace), name=change.to.interface)
-        if found is None:
-            raise NslabError(f"{change.to} was removed or renamed by somebody else while it was moved")
-        self._indexes[change.to.namespace][change.to.interface] = found.ifindex
+        self._learn_index(change.to, "moved")
 
     def _set_link(self, change: c.SetLink) -> None:
         session = self._machine.session(change.end.namespace)

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ._document_routes import ROUTE_TYPES
-from ._kernel import mark_of
+from ._kernel import mark_of, smallest_mtu
 from ._model import (
     BRIDGE_SETTINGS,
     DEFAULT_METRIC_V6,
@@ -21,6 +21,7 @@ from ._model import (
     HOST,
     LOOPBACK_MTU,
     MAIN_TABLE,
+    PORT_DEFAULTS,
     PORT_SETTINGS,
     STATIC_ROUTE_PROTOCOLS,
     VETH_PORT_COST,
@@ -94,7 +95,7 @@ def _namespace(state: State, namespace: Namespace, ends: set[Endpoint], lab: str
             live = getattr(namespace.links[entry.object], entry.kind)
             interfaces.setdefault(entry.object, {})[entry.kind] = live
     bridges = {
-        link.name: _bridge(namespace, link)
+        link.name: _bridge(state, namespace, link)
         for link in namespace.links.values()
         if link.kind == "bridge" and (link.lab == lab or namespace.name != HOST)
     }
@@ -119,10 +120,10 @@ def _namespace(state: State, namespace: Namespace, ends: set[Endpoint], lab: str
     return body
 
 
-def _bridge(namespace: Namespace, bridge: Link) -> Document:
+def _bridge(state: State, namespace: Namespace, bridge: Link) -> Document:
     """A bridge of the lab with its ports; what is as the kernel makes it is left out."""
     ports = [link for link in namespace.links.values() if link.master == bridge.name]
-    body = _interface(bridge, min((port.mtu for port in ports), default=DEFAULT_MTU))
+    body = _interface(bridge, smallest_mtu(state, Endpoint(namespace.name, bridge.name)))
     for name, (kind, default) in BRIDGE_SETTINGS.items():
         value = bridge.bridge.get(name, default)
         if value != default:
@@ -134,11 +135,9 @@ def _bridge(namespace: Namespace, bridge: Link) -> Document:
 
 def _port(port: Link, default_vlan: int) -> Document:
     body: Document = {}
-    defaults = {name: default for name, (_kind, default) in PORT_SETTINGS.items()}
-    if port.kind == "veth":
-        defaults["cost"] = VETH_PORT_COST
+    defaults = {**PORT_DEFAULTS, "cost": VETH_PORT_COST} if port.kind == "veth" else PORT_DEFAULTS
     for name, value in port.port.items():
-        if value != defaults[name]:
+        if value != defaults.get(name):
             body[name] = bool(value) if PORT_SETTINGS[name][0] == "flag" else value
     if port.vlans != ((Vlan(default_vlan, pvid=True, untagged=True),) if default_vlan else ()):
         body["vlans"] = [

@@ -18,7 +18,9 @@ from ._model import (
     BRIDGE_SETTINGS,
     IPV6_MIN_MTU,
     LOOPBACK_MTU,
+    MAX_MTU,
     MAX_PORTS,
+    MIN_MTU,
     PORT_SETTINGS,
     Address,
     Vlan,
@@ -37,8 +39,6 @@ _VLAN_KEYS = ("vid", "pvid", "untagged")
 _ADDRESS_KEYS = ("address", "nodad", "noprefixroute", "label", "scope", "preferred_lft")
 _SCOPES = ("global", "site", "link", "host")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
-#: The bounds that the kernel's veth and loopback set (ETH_MIN_MTU, ETH_MAX_MTU); lo takes no more either.
-_MIN_MTU, _MAX_MTU = 68, 65535
 
 
 def read_interface(reader: Reader, name: str, value: Any, path: str) -> WantedLink:
@@ -46,7 +46,7 @@ def read_interface(reader: Reader, name: str, value: Any, path: str) -> WantedLi
     body = reader.mapping(value, path, _INTERFACE_KEYS)
     link = WantedLink(name, path)
     if body.get("mtu") is not None:
-        link.mtu = reader.integer(body["mtu"], join(path, "mtu"), _MIN_MTU, LOOPBACK_MTU if name == "lo" else _MAX_MTU)
+        link.mtu = reader.integer(body["mtu"], join(path, "mtu"), MIN_MTU, LOOPBACK_MTU if name == "lo" else MAX_MTU)
     if body.get("mac") is not None:
         link.mac = _mac(reader, body["mac"], join(path, "mac"))
     if body.get("up") is not None:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ._model import DEFAULT_METRIC_V6, LOCAL_TABLE, MAIN_TABLE, NextHop, Route, WantedRoute, WantedSysctl
+from ._model import DEFAULT_METRIC_V6, LOCAL_TABLE, MAIN_TABLE, MIN_MTU, NextHop, Route, WantedRoute, WantedSysctl
 from ._reader import Reader, holds_ipv4, is_link_local, show
 from ._sysctl_keys import key_of, normal
 
@@ -23,8 +23,6 @@ _NEXTHOP_KEYS = ("via", "dev", "weight", "onlink")
 ROUTE_TYPES = ("unicast", "blackhole", "unreachable", "prohibit")
 _TABLES = {"main": MAIN_TABLE, "default": 253}
 _MAX_U32 = 2**32 - 1
-#: The bounds that the kernel's veth and loopback set (ETH_MIN_MTU, ETH_MAX_MTU); lo takes no more either.
-_MIN_MTU, _MAX_MTU = 68, 65535
 #: A larger one is cut to this (fib_metrics.c: 65535 - 15).
 _MAX_ROUTE_MTU = 65520
 
@@ -68,7 +66,7 @@ def _route(reader: Reader, value: Any, path: str, only_keys: bool) -> Route | No
     table = _table(reader, body["table"], f"{path}.table") if "table" in body else MAIN_TABLE
     metric = reader.integer(body["metric"], f"{path}.metric", 0, _MAX_U32) if "metric" in body else 0
     onlink = reader.boolean(body["onlink"], f"{path}.onlink") if "onlink" in body else False
-    mtu = reader.integer(body["mtu"], f"{path}.mtu", _MIN_MTU, _MAX_ROUTE_MTU) if "mtu" in body else 0
+    mtu = reader.integer(body["mtu"], f"{path}.mtu", MIN_MTU, _MAX_ROUTE_MTU) if "mtu" in body else 0
     if not only_keys:
         _check_ways(reader, path, kind, body, via, onlink)
     for key, address in (("via", via), ("src", src)):

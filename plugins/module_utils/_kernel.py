@@ -18,12 +18,12 @@ from typing import Callable
 
 from . import _changes as c
 from ._model import (
-    BRIDGE_SETTINGS,
+    BRIDGE_DEFAULTS,
     DEFAULT_MTU,
     HOST,
     IPV6_MIN_MTU,
     LOOPBACK_MTU,
-    PORT_SETTINGS,
+    PORT_DEFAULTS,
     Address,
     Endpoint,
     Link,
@@ -98,14 +98,13 @@ def _add_veth(state: State, change: c.AddVeth) -> list[c.Change]:
 
 
 def _add_bridge(state: State, change: c.AddBridge) -> list[c.Change]:
-    settings = {name: default for name, (_kind, default) in BRIDGE_SETTINGS.items()}
     state.namespaces[change.end.namespace].links[change.end.interface] = Link(
         change.end.interface,
         change.ifindex,
         "bridge",
         mac=change.mac,
         alias=change.alias,
-        bridge={**settings, **dict(change.settings)},
+        bridge={**BRIDGE_DEFAULTS, **dict(change.settings)},
     )
     return [c.RemoveLink(change.end, "bridge")]
 
@@ -127,7 +126,7 @@ def _set_master(state: State, change: c.SetMaster) -> list[c.Change]:
     own = [step for end in bridges for step in _own_mtu(state, end)]
     link.master = change.master
     # br_add_if() gives a port its settings, and the bridge's default VLAN.
-    link.port = {name: value for name, (_kind, value) in PORT_SETTINGS.items() if link.master and value is not None}
+    link.port = dict(PORT_DEFAULTS) if link.master else {}
     bridge = namespace.links.get(link.master)
     pvid = bridge.bridge.get("vlan_default_pvid", 0) if bridge else 0
     link.vlans = (Vlan(pvid, pvid=True, untagged=True),) if pvid else ()
@@ -147,7 +146,7 @@ def _own_mtu(state: State, end: Endpoint) -> list[c.Change]:
     On the way there it may have had theirs, which may have been too small for IPv6.
     """
     bridge = state.link(end) if end.interface else None
-    if not bridge or bridge.mtu == _smallest_mtu(state, end):
+    if not bridge or bridge.mtu == smallest_mtu(state, end):
         return []
     again = [address for address in bridge.addresses if address.family == 6]
     return [c.SetLink(end, mtu=bridge.mtu), *(c.AddAddress(end, address) for address in again)]
@@ -158,11 +157,12 @@ def _adjust_mtu(state: State, end: Endpoint) -> list[c.Change]:
     bridge = state.link(end) if end.interface else None
     if not bridge:
         return []
-    before, bridge.mtu = bridge.mtu, _smallest_mtu(state, end)
+    before, bridge.mtu = bridge.mtu, smallest_mtu(state, end)
     return _lose_ipv6(state, end) if bridge.mtu < IPV6_MIN_MTU <= before else []
 
 
-def _smallest_mtu(state: State, end: Endpoint) -> int:
+def smallest_mtu(state: State, end: Endpoint) -> int:
+    """The MTU of a bridge that never got one of its own."""
     links = state.namespaces[end.namespace].links.values()
     return min((link.mtu for link in links if link.master == end.interface), default=DEFAULT_MTU)
 
@@ -184,7 +184,7 @@ def _remove_link(state: State, change: c.RemoveLink) -> list[c.Change]:
     namespace = state.namespaces[change.end.namespace]
     link = namespace.links[change.end.interface]
     ends = [change.end, link.peer] if link.peer and state.link(link.peer) else [change.end]
-    freed = _free_ports(namespace, link) if link.kind == "bridge" else []
+    freed = _free_ports(state, change.end, link) if link.kind == "bridge" else []
     bridges = [end._replace(interface=state.namespaces[end.namespace].links[end.interface].master) for end in ends]
     own = [step for end in dict.fromkeys(bridges) for step in _own_mtu(state, end)]
     gone = [_cut(state, end) for end in ends]
@@ -192,7 +192,7 @@ def _remove_link(state: State, change: c.RemoveLink) -> list[c.Change]:
     undo: list[c.Change] = []
     if link.kind == "bridge":
         # A kernel that lacks a setting (VLANs) takes not even its default.
-        settings = tuple((name, value) for name, value in link.bridge.items() if value != BRIDGE_SETTINGS[name][1])
+        settings = tuple((name, value) for name, value in link.bridge.items() if value != BRIDGE_DEFAULTS[name])
         undo.append(c.AddBridge(change.end, settings, link.mac, link.alias, link.index))
         undo += freed
     if len(links) == 2:
@@ -217,17 +217,16 @@ def _remove_link(state: State, change: c.RemoveLink) -> list[c.Change]:
     return undo
 
 
-def _free_ports(namespace: Namespace, bridge: Link) -> list[c.Change]:
+def _free_ports(state: State, end: Endpoint, bridge: Link) -> list[c.Change]:
     """The ports of a bridge that goes stay, as ports of none."""
     undo: list[c.Change] = []
-    ports = [link for link in namespace.links.values() if link.master == bridge.name]
-    for port in ports:
-        end = Endpoint(namespace.name, port.name)
-        undo += [c.SetMaster(end, bridge.name), *_port_again(end, port)]
-        port.master, port.port, port.vlans = "", {}, ()
-    if bridge.mtu != min((port.mtu for port in ports), default=DEFAULT_MTU):
-        undo.append(c.SetLink(Endpoint(namespace.name, bridge.name), mtu=bridge.mtu))
-    return undo
+    own = [c.SetLink(end, mtu=bridge.mtu)] if bridge.mtu != smallest_mtu(state, end) else []
+    for port in state.namespaces[end.namespace].links.values():
+        if port.master == bridge.name:
+            port_end = end._replace(interface=port.name)
+            undo += [c.SetMaster(port_end, bridge.name), *_port_again(port_end, port)]
+            port.master, port.port, port.vlans = "", {}, ()
+    return undo + own
 
 
 def _cut(state: State, end: Endpoint) -> tuple[Link, list[Route]]:

@@ -43,6 +43,9 @@ CONNECTED_METRIC_V6 = 256
 DEFAULT_MTU = 1500
 LOOPBACK_MTU = 65536
 
+#: The bounds that the kernel's veth and loopback set (ETH_MIN_MTU, ETH_MAX_MTU); lo takes no more either.
+MIN_MTU, MAX_MTU = 68, 65535
+
 #: Below this MTU the kernel takes IPv6 away from a link (IPV6_MIN_MTU, RFC 8200).
 IPV6_MIN_MTU = 1280
 
@@ -72,6 +75,10 @@ PORT_SETTINGS: dict[str, tuple[str, int | None]] = {
     "neigh_suppress": ("flag", 0),
     "mcast_flood": ("flag", 1),
 }
+
+#: What a new bridge and a new port have, as far as it does not depend on the link.
+BRIDGE_DEFAULTS = {name: default for name, (_kind, default) in BRIDGE_SETTINGS.items()}
+PORT_DEFAULTS = {name: default for name, (_kind, default) in PORT_SETTINGS.items() if default is not None}
 
 #: The kernel takes a veth for a link of 10 Gbit/s (port_cost() in net/bridge/br_if.c).
 VETH_PORT_COST = 2

@@ -152,13 +152,13 @@ class Planner:
         inode = self.state.namespaces[end.namespace].inode
         return Remembered(kind, end.namespace, inode, end.interface, before, after)
 
-    def taking_over(self) -> str:
-        return "take it over with 'adopt: true'" if self.wanted.whole else "leave 'lab' out"
-
     def is_ours(self, end: Endpoint) -> bool:
+        return self._is_made(end) or mark_of(self.state, end) == self.wanted.lab
+
+    def _is_made(self, end: Endpoint) -> bool:
+        """Is it a link that the demand makes, where it is missing?"""
         wanted = self._wanted_link(end)
-        is_bridge = wanted is not None and wanted.bridge is not None and wanted.bridge.create
-        return end in self.wires or is_bridge or mark_of(self.state, end) == self.wanted.lab
+        return end in self.wires or (wanted is not None and wanted.bridge is not None and wanted.bridge.create)
 
     def _owns(self, namespace: Namespace) -> bool:
         return bool(self.wanted.lab) and namespace.lab == self.wanted.lab
@@ -306,13 +306,7 @@ class Planner:
                 stale = wanted.name in self.state.stale
                 self.do(c.AddNamespace(wanted.name, mark(lab), stale, wanted.path))
             elif lab and namespace.lab != lab:
-                if not self.wanted.adopt:
-                    owner = f"belongs to lab {namespace.lab!r}" if namespace.lab else "is not marked as this lab's"
-                    self.problem(
-                        wanted.path,
-                        f"the namespace {wanted.name} exists already and {owner}; "
-                        f"remove it, choose another name, or {self.taking_over()}",
-                    )
+                if self.refuse_foreign(wanted.path, f"the namespace {wanted.name}", namespace.lab):
                     continue
                 end = Endpoint(wanted.name, "lo")
                 before = (None, None, namespace.links["lo"].alias)
@@ -409,17 +403,18 @@ class Planner:
             )
 
     def _own_wire(self, wire: Wire) -> None:
-        lab = self.wanted.lab
         for end in wire.ends:
-            owner = mark_of(self.state, end)
-            if lab and owner != lab and not self.wanted.adopt:
-                whose = f"belongs to lab {owner!r}" if owner else "is not marked as this lab's"
-                self.problem(
-                    wire.path,
-                    f"the veth {end} exists already and {whose}; remove it, choose another name, or "
-                    f"{self.taking_over()}",
-                )
+            if self.refuse_foreign(wire.path, f"the veth {end}", mark_of(self.state, end)):
                 return
+
+    def refuse_foreign(self, path: str, what: str, owner: str | None) -> bool:
+        """Refuse what is there already and has another mark or none, unless it is taken over. With no lab all goes."""
+        if not self.wanted.lab or owner == self.wanted.lab or self.wanted.adopt:
+            return False
+        whose = f"belongs to lab {owner!r}" if owner else "is not marked as this lab's"
+        taking = "take it over with 'adopt: true'" if self.wanted.whole else "leave 'lab' out"
+        self.problem(path, f"{what} exists already and {whose}; remove it, choose another name, or {taking}")
+        return True
 
     def _wanted_link(self, end: Endpoint) -> WantedLink | None:
         namespace = self.wanted.namespaces.get(end.namespace)
@@ -447,8 +442,7 @@ class Planner:
         mtu = wanted.mtu if wanted.mtu is not None and wanted.mtu != link.mtu and not wanted.bridge else None
         mac = wanted.mac if wanted.mac is not None and wanted.mac != link.mac else None
         alias = None
-        is_made = end in self.wires or (wanted.bridge is not None and wanted.bridge.create)
-        if self.wanted.lab and is_made and link.alias != mark(self.wanted.lab):
+        if self.wanted.lab and self._is_made(end) and link.alias != mark(self.wanted.lab):
             alias = mark(self.wanted.lab)
         if mtu is None and mac is None and alias is None:
             return

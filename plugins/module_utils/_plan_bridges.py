@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING
 
 from . import _changes as c
 from ._errors import article, did_you_mean
-from ._kernel import mark_of
+from ._kernel import mark_of, smallest_mtu
 from ._model import (
-    BRIDGE_SETTINGS,
-    DEFAULT_MTU,
+    BRIDGE_DEFAULTS,
     MAX_PORTS,
-    PORT_SETTINGS,
+    PORT_DEFAULTS,
     VETH_PORT_COST,
     Endpoint,
     Link,
@@ -32,10 +31,6 @@ from ._model import (
 
 if TYPE_CHECKING:
     from ._plan import Planner
-
-
-_DEFAULTS = {name: default for name, (_kind, default) in BRIDGE_SETTINGS.items()}
-_PORT_DEFAULTS = {name: default for name, (_kind, default) in PORT_SETTINGS.items() if default is not None}
 
 
 class Bridges:
@@ -86,23 +81,16 @@ class Bridges:
         for end, wanted, bridge in self._bridges():
             link = self._planner.state.link(end)
             if link is None and bridge.create:
-                settings = _differing(bridge.settings, _DEFAULTS)
+                settings = _differing(bridge.settings, BRIDGE_DEFAULTS)
                 self._planner.do(c.AddBridge(end, settings, wanted.mac or "", mark(lab), path=wanted.path))
-            elif link and bridge.create and lab and not self._wanted.adopt:
-                owner = mark_of(self._planner.state, end)
-                if owner != lab:
-                    whose = f"belongs to lab {owner!r}" if owner else "is not marked as this lab's"
-                    self._planner.problem(
-                        wanted.path,
-                        f"the bridge {end} exists already and {whose}; remove it, choose another name, or "
-                        f"{self._planner.taking_over()}",
-                    )
+            elif link and bridge.create:
+                self._planner.refuse_foreign(wanted.path, f"the bridge {end}", mark_of(self._planner.state, end))
 
     def configure(self) -> None:
         """Settings of the bridges that are there."""
         for end, wanted, bridge in self._bridges():
             link = self._planner.state.namespaces[end.namespace].links[end.interface]
-            settings = _differing(self._complete(bridge.settings, _DEFAULTS, link.bridge), link.bridge)
+            settings = _differing(self._complete(bridge.settings, BRIDGE_DEFAULTS, link.bridge), link.bridge)
             if settings:
                 before = tuple((name, link.bridge[name]) for name, _value in settings if name in link.bridge)
                 self._planner.do(c.SetBridge(end, settings, before, wanted.path))
@@ -166,7 +154,7 @@ class Bridges:
         if joins:
             remember = planner.remember("master", end, link.master, bridge_end.interface)
             planner.do(c.SetMaster(end, bridge_end.interface, link.master, port.path), remember)
-        defaults = {**_PORT_DEFAULTS, "cost": VETH_PORT_COST} if link.kind == "veth" else _PORT_DEFAULTS
+        defaults = {**PORT_DEFAULTS, "cost": VETH_PORT_COST} if link.kind == "veth" else PORT_DEFAULTS
         settings = _differing(self._complete(port.settings, defaults, link.port), link.port)
         if settings:
             before = tuple((name, link.port[name]) for name, _value in settings if name in link.port and not joins)
@@ -191,8 +179,7 @@ class Bridges:
         link, found = planner.state.namespaces[end.namespace].links[end.interface], planner.before.link(end)
         mtu = wanted.mtu
         if mtu is None and self._wanted.whole:
-            ports = (port for port in planner.state.namespaces[end.namespace].links.values())
-            mtu = min((port.mtu for port in ports if port.master == end.interface), default=DEFAULT_MTU)
+            mtu = smallest_mtu(planner.state, end)
         if mtu is None or (mtu == link.mtu and not (found and found.mtu != mtu)):
             return
         before = found.mtu if found else link.mtu
