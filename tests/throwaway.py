@@ -255,6 +255,15 @@ def _files(top: str) -> Iterator[tuple[str, tuple[str, str, int | None]]]:
 
 
 def _mounts(top: str) -> list[str]:
-    """The mount points below a folder, as often as each is mounted on."""
-    points = (line.split()[4] for line in Path("/proc/thread-self/mountinfo").read_text().splitlines())
-    return sorted(point for point in points if point.startswith(f"{top}/"))
+    """The mount points below a folder, as often as each is mounted on.
+
+    The kernel also lists what the host's own /run covers: the mounts of the machine, such as that of ip netns.
+    """
+    found = []
+    for fields in map(str.split, Path("/proc/thread-self/mountinfo").read_text().splitlines()):
+        device, point = fields[2], fields[4]
+        with contextlib.suppress(FileNotFoundError):
+            seen = os.stat(point).st_dev if point.startswith(f"{top}/") else 0
+            if device == f"{os.major(seen)}:{os.minor(seen)}":
+                found.append(point)
+    return sorted(found)
