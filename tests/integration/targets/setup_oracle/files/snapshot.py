@@ -52,8 +52,10 @@ def namespaces() -> list[str]:
     with open("/proc/self/mountinfo", encoding="ascii") as mounts:
         for line in mounts:
             fields, _dash, kind = line.partition(" - ")
-            folder, name = os.path.split(fields.split()[4])
-            if kind.startswith("nsfs ") and folder.endswith("/run/netns"):
+            path = fields.split()[4]
+            folder, name = os.path.split(path)
+            # The mounts of the machine are listed, too, although the /run of a throw-away host covers them.
+            if kind.startswith("nsfs ") and folder.endswith("/run/netns") and os.path.exists(path):
                 found.add(name)
     return sorted(found)
 
