@@ -12,6 +12,7 @@ from ansible_collections.nslab.netns.plugins.module_utils import _kernel as kern
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
 from ansible_collections.nslab.netns.plugins.module_utils._model import (
     HOST,
+    VETH_PORT_COST,
     Address,
     Endpoint,
     Namespace,
@@ -61,6 +62,9 @@ def applied(state: State, planned: Plan) -> State:
         for key in after.known_sysctls:
             if not interface_of(key) or interface_of(key) in namespace.links:
                 namespace.sysctls.setdefault(key, "0")
+        for link in namespace.links.values():
+            if link.master:
+                link.port.setdefault("cost", VETH_PORT_COST)
     for entry in planned.forgotten:
         remembered.pop(entry[:4], None)
     after.remembered = tuple(remembered.values())
@@ -82,7 +86,7 @@ def shape(state: State) -> dict[str, Any]:
                     _primaries(link),
                     link.bridge,
                     link.master,
-                    {key: value for key, value in link.port.items() if key != "cost" or value != 2},
+                    {"cost": VETH_PORT_COST, **link.port} if link.master else {},
                 )
                 for link in namespace.links.values()
             },
