@@ -128,6 +128,27 @@ def sysctls(namespace: str | None, pattern: str = _SYSCTL_PATTERN) -> dict[str, 
     return {key: value for key, _equals, value in pairs if wanted.search(key)}
 
 
+def firewall(namespace: str | None) -> list[str]:
+    """The rules of nftables and of legacy iptables in a namespace, line by line, without handles and counters.
+
+    A table of legacy iptables that holds no rules says nothing: it stays until its namespace goes.
+    """
+    inside = _inside(namespace)
+    found = _output([*inside, "nft", "list", "ruleset"])
+    for family in ("ip", "ip6"):
+        # Listing a table that is not there makes it.
+        if _output([*inside, "cat", f"/proc/thread-self/net/{family}_tables_names"], missing_is_empty=True):
+            saved = _output([*inside, f"{family}tables-legacy-save"])
+            found += [f"{family} {line}" for line in saved if line.startswith("-A")]
+    return found
+
+
+def _output(command: list[str], missing_is_empty: bool = False) -> list[str]:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 or missing_is_empty, f"{command}: exit status {done.returncode}: {done.stderr.strip()}"
+    return done.stdout.splitlines()
+
+
 # Facts to wait for
 
 
@@ -199,6 +220,7 @@ def _stack(namespace: str | None) -> dict[str, Any]:
         "IPv4 rules": _sorted(ip_json(namespace, "-4", "rule", "show")),
         "IPv6 rules": _sorted(ip_json(namespace, "-6", "rule", "show")),
         "sysctls": sysctls(namespace),
+        "firewall": firewall(namespace),
     }
 
 

@@ -22,11 +22,14 @@ from types import FrameType
 from typing import Callable
 
 from . import _changes as c
+from . import _iptables as iptables
 from . import _memory as memory
+from . import _nftables as nftables
 from . import _sysctl as sysctl
 from ._errors import NslabError, StepFailed
 from ._machine import Machine
 from ._model import BIRTH_GROUP, Endpoint, Remembered, State
+from ._nat import IPTABLES
 from ._netlink import decode, encode
 from ._netlink.session import Session
 from ._plan import Plan
@@ -52,6 +55,9 @@ class Application:
         }
         self._unfinished = {end for end, link in state.links() if link.unfinished}
         self._journal: list[c.Step] = []
+        #: What was found in the place of rules of translation, by namespace.
+        self._iptables_before: dict[str, iptables.Before] = {}
+        self._nftables_before: dict[str, str] = {}
         #: The signals that asked this process to stop, since ``uninterrupted`` was entered.
         self._stops: list[int] = []
 
@@ -155,6 +161,8 @@ class Application:
             c.AddRoute: self._add_route,
             c.ReplaceRoute: self._replace_route,
             c.RemoveRoute: self._remove_route,
+            c.SetNat: self._set_nat,
+            c.RestoreNat: self._restore_nat,
             c.SetSysctl: self._set_sysctl,
         }
         makers[type(change)](change)
@@ -261,6 +269,23 @@ class Application:
 
     def _remove_route(self, change: c.RemoveRoute) -> None:
         encode.remove_route(self._machine.session(change.namespace), change.route, self._indexes[change.namespace])
+
+    def _set_nat(self, change: c.SetNat) -> None:
+        with self._machine.entered(change.namespace):
+            if change.backend == IPTABLES:
+                before = iptables.replace(self._lab, change.rules)
+                self._iptables_before.setdefault(change.namespace, before)
+            else:
+                if any(rule.unknown for rule in change.before):
+                    self._nftables_before[change.namespace] = nftables.save(self._lab)
+                nftables.replace(self._lab, change.rules)
+
+    def _restore_nat(self, change: c.RestoreNat) -> None:
+        with self._machine.entered(change.namespace):
+            if change.backend == IPTABLES:
+                iptables.restore(self._lab, self._iptables_before[change.namespace])
+            else:
+                nftables.restore(self._lab, self._nftables_before[change.namespace])
 
     def _set_sysctl(self, change: c.SetSysctl) -> None:
         with self._machine.entered(change.namespace):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from ._capture_nat import capture_nat
 from ._document_routes import ROUTE_TYPES
 from ._kernel import mark_of, smallest_mtu
 from ._model import (
@@ -117,7 +118,8 @@ def _namespace(state: State, namespace: Namespace, ends: set[Endpoint], lab: str
     for key, value in parts:
         if value:
             body[key] = value
-    return body
+    # Where both backends have them, a run was killed that moved them from one to the other.
+    return {**body, **capture_nat(next(iter(namespace.nat.values()), ()))}
 
 
 def _bridge(state: State, namespace: Namespace, bridge: Link) -> Document:

@@ -12,10 +12,12 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Union
 
 from ._model import BRIDGE_SETTINGS, DEFAULT_MTU, PORT_SETTINGS, Address, Endpoint, Remembered, Route, Vlan
+from ._nat import NatRule
 from ._sysctl_keys import name_of
 
 
@@ -23,7 +25,7 @@ class Description(NamedTuple):
     """How a change reads. ``before`` and ``after`` are the object as one line each; "" where it is not there."""
 
     action: str  # add, remove, change, move
-    object: str  # namespace, veth, bridge, port, link, address, route, sysctl
+    object: str  # namespace, veth, bridge, port, link, address, route, snat, dnat, nat, sysctl
     namespace: str
     name: str
     before: str
@@ -291,6 +293,68 @@ class RemoveRoute(NamedTuple):
         return Description("remove", "route", self.namespace, self.route.to, f"route {self.namespace} {self.route}", "")
 
 
+class SetNat(NamedTuple):
+    """Let the lab's rules of translation in a backend be these; without any, what held them goes, too."""
+
+    namespace: str
+    backend: str
+    rules: tuple[NatRule, ...]
+    before: tuple[NatRule, ...] = ()
+    path: str = ""
+
+    def describe(self) -> Description:
+        action = "change" if self.before and self.rules else "add" if self.rules else "remove"
+        counts = [f"{len(rules)} rule{'' if len(rules) == 1 else 's'}" for rules in (self.before, self.rules)]
+        before, after = (f"nat {self.namespace} in {self.backend}: {count}" for count in counts)
+        return Description(
+            action,
+            "nat",
+            self.namespace,
+            self.backend,
+            "" if action == "add" else before,
+            "" if action == "remove" else after,
+        )
+
+    def describe_each(self) -> list[Description]:
+        """The rules that are added, removed, or only moved, one by one; the whole if it holds no rules."""
+        removed: list[tuple[NatRule, int]] = []
+        added: list[tuple[NatRule, int]] = []
+        matcher = difflib.SequenceMatcher(None, self.before, self.rules, autojunk=False)
+        for kind, first, last, new_first, new_last in matcher.get_opcodes():
+            if kind != "equal":
+                removed += [(self.before[i], i) for i in range(first, last)]
+                added += [(self.rules[i], i) for i in range(new_first, new_last)]
+        found = []
+        for rule, position in added:
+            moved = next((item for item in removed if item[0] == rule and not rule.unknown), None)
+            if moved:
+                removed.remove(moved)
+                before = f"{self._words(rule)} position {_position(self.before, moved[1])}"
+                after = f"{self._words(rule)} position {_position(self.rules, position)}"
+                found.append(Description("move", rule.kind, self.namespace, rule.chain, before, after))
+            else:
+                found.append(Description("add", rule.kind, self.namespace, rule.chain, "", self._words(rule)))
+        gone = [
+            Description("remove", rule.kind, self.namespace, rule.chain, self._words(rule), "") for rule, _at in removed
+        ]
+        return gone + found or [self.describe()]
+
+    def _words(self, rule: NatRule) -> str:
+        return f"{rule.kind} {self.namespace} {rule} backend {self.backend}"
+
+
+class RestoreNat(NamedTuple):
+    """The inverse of a SetNat in the place of rules that cannot be said in our words."""
+
+    namespace: str
+    backend: str
+    path: str = ""
+
+    def describe(self) -> Description:
+        text = f"nat {self.namespace} in {self.backend} as it was found"
+        return Description("add", "nat", self.namespace, self.backend, "", text)
+
+
 class SetSysctl(NamedTuple):
     """Set a sysctl. ``before`` is None where the value cannot be known when planning: in what the plan itself makes."""
 
@@ -328,8 +392,15 @@ Change = Union[
     AddRoute,
     ReplaceRoute,
     RemoveRoute,
+    SetNat,
+    RestoreNat,
     SetSysctl,
 ]
+
+
+def descriptions(change: Change) -> list[Description]:
+    """How a change reads, one for each thing that it changes."""
+    return change.describe_each() if isinstance(change, SetNat) else [change.describe()]
 
 
 class Step(NamedTuple):
@@ -338,6 +409,12 @@ class Step(NamedTuple):
     change: Change
     undo: tuple[Change, ...] = ()
     remember: tuple[Remembered, ...] = ()
+
+
+def _position(rules: tuple[NatRule, ...], index: int) -> int:
+    """The place of a rule among those that see the same packets, from 1 on."""
+    here = rules[index]
+    return sum((rule.chain, rule.family) == (here.chain, here.family) for rule in rules[: index + 1])
 
 
 def _values(settings: Iterable[tuple[str, int]], kinds: Mapping[str, tuple[str, int | None]]) -> list[str]:

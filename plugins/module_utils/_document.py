@@ -6,7 +6,7 @@
 
 Everything is checked that can be checked without looking at the host. All problems are collected and told at once,
 each with the path of the key that it stands at. What stands under a namespace has readers of its own in
-_document_interfaces.py and _document_routes.py, and probes in _document_probes.py.
+_document_interfaces.py, _document_routes.py and _document_nat.py, and probes in _document_probes.py.
 
 Private to the collection: no stable interface.
 """
@@ -17,17 +17,29 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ._document_interfaces import read_bridges, read_interface
+from ._document_nat import BACKENDS, read_dnat, read_snat
 from ._document_probes import read_probes
 from ._document_routes import read_routes, read_sysctls
 from ._errors import Problem
-from ._model import DEFAULT_MTU, HOST, LOOPBACK_MTU, Endpoint, IPAddress, Wanted, WantedLink, WantedNamespace, Wire
+from ._model import (
+    DEFAULT_MTU,
+    HOST,
+    LOOPBACK_MTU,
+    Endpoint,
+    IPAddress,
+    Wanted,
+    WantedLink,
+    WantedNamespace,
+    WantedNat,
+    Wire,
+)
 from ._reader import Reader, name_problem, suggestion
 
 if TYPE_CHECKING:
     from ._probe import Probe
 
 _TOPOLOGY_KEYS = ("name", "namespaces", "links", "probes")
-_NAMESPACE_KEYS = ("interfaces", "bridges", "routes", "sysctls")
+_NAMESPACE_KEYS = ("interfaces", "bridges", "routes", "snat", "dnat", "nat_backend", "sysctls")
 
 
 class Topology:
@@ -54,7 +66,7 @@ def read_topology(document: Any, absent: bool = False) -> Topology:
     for name, value in reader.mapping(top.get("namespaces"), "namespaces").items():
         path = f"namespaces.{name}"
         reader.name_of_namespace(name, path)
-        wanted.namespaces[name] = _namespace(reader, name, value, path)
+        wanted.namespaces[name] = _namespace(reader, name, value, path, wanted.lab)
     readable = isinstance(top.get("namespaces") or {}, Mapping)
     if readable:
         _wires(reader, top.get("links"), wanted)
@@ -82,7 +94,7 @@ def read_lab_name(reader: Reader, value: Any, path: str) -> str:
     return name
 
 
-def _namespace(reader: Reader, name: str, value: Any, path: str) -> WantedNamespace:
+def _namespace(reader: Reader, name: str, value: Any, path: str, lab: str) -> WantedNamespace:
     body = reader.mapping(value, path, _NAMESPACE_KEYS)
     wanted = WantedNamespace(name, path, create=name != HOST)
     for interface, settings in reader.mapping(body.get("interfaces"), f"{path}.interfaces").items():
@@ -97,6 +109,11 @@ def _namespace(reader: Reader, name: str, value: Any, path: str) -> WantedNamesp
         loopback.purge = True
     wanted.routes = read_routes(reader, body.get("routes"), f"{path}.routes")
     wanted.sysctls = read_sysctls(reader, body.get("sysctls"), f"{path}.sysctls")
+    wanted.nat = WantedNat(f"{path}.nat_backend", ("snat", "dnat"), purge=True)
+    wanted.nat.rules = read_snat(reader, body.get("snat"), f"{path}.snat", lab)
+    wanted.nat.rules += read_dnat(reader, body.get("dnat"), f"{path}.dnat", lab)
+    if body.get("nat_backend") is not None:
+        wanted.nat.backend = reader.choice(body["nat_backend"], wanted.nat.path, BACKENDS)
     _check_ipv6(reader, wanted)
     return wanted
 

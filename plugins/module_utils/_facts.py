@@ -23,7 +23,7 @@ from ._errors import Missing, Problem, Refused
 from ._machine import Machine
 from ._model import HOST, STATIC_ROUTE_PROTOCOLS, Endpoint, Route, State
 from ._netlink import decode
-from ._observe import Look
+from ._observe import Look, look_at_nat
 from ._sysctl_keys import key_of
 
 Facts = dict[str, Any]
@@ -84,6 +84,7 @@ def _topology(machine: Machine, state: State, lab: str, also: Sequence[str]) -> 
         if entry.kind == "sysctl" and namespace and namespace.inode == entry.inode:
             with machine.entered(entry.namespace):
                 namespace.sysctls[entry.object] = sysctl.read(entry.object)
+    look_at_nat(machine, state, lab)
     return capture(state, lab, also)
 
 

@@ -46,6 +46,7 @@ def findings(wanted: Wanted, state: State) -> list[Finding]:
         *_unowned_gateway(wanted, state),
         *_forwarding_off(wanted, state),
         *_bridge_netfilter(wanted, state),
+        *_unowned_source(wanted, state),
     ]
 
 
@@ -139,11 +140,11 @@ def _forwards(body: WantedNamespace, state: State, family: int) -> bool:
 
 
 def _has_address_in(state: State, namespace: str, to: str) -> bool:
-    """Is the route's destination the gateway's own? A default route's never is."""
+    """Is the route's destination the gateway's own? For a default route only what is on its ``lo`` tells."""
     network = ipaddress.ip_network(to)
     links = state.namespaces[namespace].links.values()
-    addresses = (address.ip.ip for link in links for address in link.addresses)
-    return network.prefixlen > 0 and any(ip.version == network.version and ip in network for ip in addresses)
+    addresses = (a.ip.ip for link in links if network.prefixlen or link.name == "lo" for a in link.addresses)
+    return any(ip.version == network.version and ip in network for ip in addresses)
 
 
 def _bridge_netfilter(wanted: Wanted, state: State) -> Iterator[Finding]:
@@ -159,6 +160,23 @@ def _bridge_netfilter(wanted: Wanted, state: State) -> Iterator[Finding]:
                     f"br_netfilter shows what crosses the bridge {link.name} to the firewall of the namespace "
                     f"{namespace.name} as if it were routed; if that is not meant, set "
                     f"{' and '.join(key.replace('/', '.') for key in on)} to 0",
+                )
+
+
+def _unowned_source(wanted: Wanted, state: State) -> Iterator[Finding]:
+    """Answers to an address that the namespace does not have come back to it only if somebody routes them there."""
+    for namespace in wanted.namespaces.values():
+        links = state.namespaces[namespace.name].links.values()
+        own = {str(address.ip.ip) for link in links for address in (*link.addresses, *link.kernel_addresses)}
+        for item in namespace.nat.rules if namespace.nat else ():
+            ends = item.value.to_address.split("-") if item.value.action == "snat" and item.value.to_address else []
+            strange = [end for end in ends if end not in own]
+            if strange:
+                yield Finding(
+                    "unowned-source",
+                    f"{item.path}.to_source",
+                    f"the namespace {namespace.name} does not have the address {' or '.join(strange)}, so that answers "
+                    f"find their way back only if there is a route; it has {', '.join(sorted(own)) or 'none'}",
                 )
 
 

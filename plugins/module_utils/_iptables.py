@@ -41,7 +41,7 @@ from types import ModuleType
 from typing import Any, Callable, NamedTuple, NoReturn
 
 from ._errors import Busy, Missing, NslabError
-from ._model import NatRule
+from ._nat import CHAINS, OWNER, PORT_PROTOCOLS, PROTOCOLS, NatRule
 
 #: How long others may hold the lock of the iptables commands, and how long a child may take besides.
 LOCK_SECONDS = 30.0
@@ -90,6 +90,11 @@ def _in_use(family: int) -> bool:
             return "nat" in file.read().split()
     except FileNotFoundError:  # The kernel's module is not loaded.
         return False
+
+
+def others_translate() -> bool:
+    """Whether rules that are no lab's translate addresses here as well. Raises NslabError."""
+    return any(_in_child(family, "", None, others=True) for family in _TABLES_FILE if _in_use(family))
 
 
 def flavour_note() -> str:
@@ -157,13 +162,10 @@ def _write(lab: str, wanted: Before) -> Before:
 _TARGETS = {"dnat": "DNAT", "snat": "SNAT", "masquerade": "MASQUERADE"}
 _ACTIONS = {target: action for action, target in _TARGETS.items()}
 _CHAINS = {"dnat": ("prerouting", "output"), "snat": ("postrouting",), "masquerade": ("postrouting",)}
-_ORDER = {chain: position for position, chain in enumerate(("prerouting", "output", "postrouting"))}
+_ORDER = {chain: position for position, chain in enumerate(CHAINS)}
 
-#: The protocols that have a name here, by IANA's numbers. Small systems have no /etc/protocols.
-_PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "icmpv6": 58, "sctp": 132, "udplite": 136}
-_PROTOCOL_NAMES = {number: name for name, number in _PROTOCOLS.items()}
-#: Those with ports for a match (check_proto() in libxt_multiport.c) and for NAT (portok in libxt_NAT.c).
-_WITH_PORTS = ("tcp", "udp", "dccp", "sctp", "udplite")
+_PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
+#: Those with ports for NAT (portok in libxt_NAT.c); for a match there are more (check_proto() in libxt_multiport.c).
 _WITH_TO_PORTS = ("tcp", "udp", "dccp", "sctp")
 
 #: xt_multiport has room for so many ports, of which a range takes two (XT_MULTI_PORTS).
@@ -240,7 +242,7 @@ def _port_arguments(rule: NatRule) -> list[str]:
 
 
 def _comment(lab: str, rule: NatRule) -> str:
-    return f"nslab:{lab} {rule.comment}" if rule.comment else f"nslab:{lab}"
+    return f"{OWNER}{lab} {rule.comment}" if rule.comment else f"{OWNER}{lab}"
 
 
 def _kernel_address(text: str) -> str:
@@ -355,14 +357,14 @@ def _objections_to_matches(rule: NatRule) -> Iterator[str]:
 
 def _objections_to_ports(rule: NatRule) -> Iterator[str]:
     protocol = rule.protocol
-    if protocol and protocol not in _PROTOCOLS:
+    if protocol and protocol not in PROTOCOLS:
         if not _is_number(protocol, 255) or protocol == "0":
-            yield f"the protocol {protocol} is neither a number from 1 to 255 nor one of {', '.join(_PROTOCOLS)}"
+            yield f"the protocol {protocol} is neither a number from 1 to 255 nor one of {', '.join(PROTOCOLS)}"
         elif int(protocol) in _PROTOCOL_NAMES:
             yield f"the protocol {protocol} is called {_PROTOCOL_NAMES[int(protocol)]}"
     for ports in filter(None, (rule.source_ports, rule.destination_ports)):
-        if rule.protocol not in _WITH_PORTS or "protocol" in rule.negated:
-            yield f"the ports {ports} need one of the protocols {', '.join(_WITH_PORTS)}"
+        if rule.protocol not in PORT_PROTOCOLS or "protocol" in rule.negated:
+            yield f"the ports {ports} need one of the protocols {', '.join(PORT_PROTOCOLS)}"
         before = -1
         for part in ports.split(","):
             if not _is_port_or_range(part) or int(part.partition("-")[0]) <= before:
@@ -410,8 +412,11 @@ def _is_port_or_range(text: str) -> bool:
 # --- a child process for one family ----------------------------------------------------------------------------------
 
 
-def _in_child(family: int, lab: str, wanted: list[Placed] | None) -> list[Placed]:
-    """The rules of a lab as they are, or, with ``wanted``, as they were before they became that. Raises NslabError."""
+def _in_child(family: int, lab: str, wanted: list[Placed] | None, others: bool = False) -> list[Placed]:
+    """The rules of a lab as they are, or, with ``wanted``, as they were before they became that. Raises NslabError.
+
+    With ``others`` those that are no lab's, without their words.
+    """
     reading, writing = os.pipe()
     try:
         pid = os.fork()
@@ -420,7 +425,7 @@ def _in_child(family: int, lab: str, wanted: list[Placed] | None) -> list[Placed
         os.close(writing)
         raise NslabError(f"cannot start a process for iptables: {error.strerror}") from error
     if pid == 0:
-        _child(writing, lambda: _work(family, lab, wanted))
+        _child(writing, lambda: _others(family) if others else _work(family, lab, wanted))
     os.close(writing)
     try:
         answer = _all_of(reading, LOCK_SECONDS + CHILD_SECONDS)
@@ -530,6 +535,11 @@ def _work(family: int, lab: str, wanted: list[Placed] | None) -> list[Placed]:
     return [placed for rules in found.values() for _position, placed in rules]
 
 
+def _others(family: int) -> list[Placed]:
+    table = _Table(_import(), family, "")
+    return [Placed(chain, [], "") for chain in table.chains() for _rule in range(table.others(chain))]
+
+
 def _import() -> Any:
     # python-iptables looks for its own wrapper among the libraries of the system first, which has ctypes run gcc and
     # ld several times where they are installed.
@@ -589,7 +599,7 @@ class _Table:
     def __init__(self, iptc: Any, family: int, lab: str) -> None:
         self._iptc = iptc
         self._family = family
-        self._mark = f"nslab:{lab}".encode()
+        self._mark = f"{OWNER}{lab}".encode()
         rule = iptc.Rule6 if family == 6 else iptc.Rule
         # python-iptables 1.0.1 opens, and so creates, all tables of the namespace to see whether SNAT is the name of a
         # chain in one of them; later versions still do for targets that they do not know.
@@ -654,6 +664,14 @@ class _Table:
         return entries
 
     # from the kernel's bytes to words
+
+    def others(self, chain: str) -> int:
+        """How many rules of a chain are no lab's."""
+        owner = OWNER.encode()
+        return sum(
+            not any(name == "comment" and self._comment(at).startswith(owner) for name, at in self._matches(entry))
+            for entry in self._entries(chain)
+        )
 
     def _is_ours(self, entry: Any) -> bool:
         if self._mark not in ctypes.string_at(ctypes.addressof(entry), entry.next_offset):
@@ -819,7 +837,7 @@ def _set_base(ip: Any, family: int, option: str, value: str) -> None:
             place = ctypes.addressof(ip) + getattr(type(ip), field).offset
             ctypes.memmove(place, address.packed, len(address.packed))
     elif option == "-p":
-        ip.proto = _PROTOCOLS.get(value) or int(value)
+        ip.proto = PROTOCOLS.get(value) or int(value)
         if family == 6:  # Rule6.protocol leaves this out where the protocol is negated, which then matches everything.
             ip.flags |= _IP6T_F_PROTO
     else:

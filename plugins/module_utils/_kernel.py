@@ -51,6 +51,7 @@ def copy(state: State) -> State:
                 },
                 routes=list(namespace.routes),
                 sysctls=dict(namespace.sysctls),
+                nat=dict(namespace.nat),
             )
             for name, namespace in state.namespaces.items()
         },
@@ -406,6 +407,18 @@ def _remove_route(state: State, change: c.RemoveRoute) -> list[c.Change]:
     return [c.AddRoute(change.namespace, change.route, append=any(r.key == change.route.key for r in routes))]
 
 
+def _set_nat(state: State, change: c.SetNat) -> list[c.Change]:
+    nat = state.namespaces[change.namespace].nat
+    before = nat.get(change.backend, ())
+    if change.rules:
+        nat[change.backend] = change.rules
+    else:
+        nat.pop(change.backend, None)
+    if any(rule.unknown for rule in before):
+        return [c.RestoreNat(change.namespace, change.backend)]
+    return [c.SetNat(change.namespace, change.backend, before, change.rules)]
+
+
 def _set_sysctl(state: State, change: c.SetSysctl) -> list[c.Change]:
     namespace = state.namespaces[change.namespace]
     before = namespace.sysctls.get(change.key)
@@ -463,8 +476,8 @@ def _disabled_ipv6(state: State, namespace: Namespace, change: c.SetSysctl) -> l
     return undo
 
 
-def _restore_namespace(_state: State, _change: c.RestoreNamespace) -> list[c.Change]:
-    raise AssertionError("a namespace is restored by a rollback only, which is not planned")
+def _restore(_state: State, _change: c.RestoreNamespace | c.RestoreNat) -> list[c.Change]:
+    raise AssertionError("this is done by a rollback only, which is not planned")
 
 
 def _in_adding_order(routes: list[Route]) -> list[Route]:
@@ -479,7 +492,7 @@ def needs_gateway(route: Route) -> bool:
 _EFFECTS: dict[type, Callable[..., list[c.Change]]] = {
     c.AddNamespace: _add_namespace,
     c.RemoveNamespace: _remove_namespace,
-    c.RestoreNamespace: _restore_namespace,
+    c.RestoreNamespace: _restore,
     c.AddVeth: _add_veth,
     c.AddBridge: _add_bridge,
     c.SetBridge: _set_bridge,
@@ -496,6 +509,8 @@ _EFFECTS: dict[type, Callable[..., list[c.Change]]] = {
     c.AddRoute: _add_route,
     c.ReplaceRoute: _replace_route,
     c.RemoveRoute: _remove_route,
+    c.SetNat: _set_nat,
+    c.RestoreNat: _restore,
     c.SetSysctl: _set_sysctl,
 }
 

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Union
 
+from ._nat import NatRule
+
 #: The name of the network namespace in which the module itself was started.
 HOST = "host"
 
@@ -237,41 +239,6 @@ class Route(NamedTuple):
         return "link" if self.family == 4 and self.type == "unicast" and not (self.via or self.nexthops) else "global"
 
 
-class NatRule(NamedTuple):
-    """One rule of address translation in one chain, for one family. Empty words are absent ones.
-
-    ``negated`` names those of the matches (source, ..., mark) that shall not match, in the order of the fields.
-    """
-
-    chain: str  # prerouting, output (both for dnat), postrouting
-    action: str  # dnat, snat, masquerade
-    family: int = 4
-    #: Prefixes, always with their length.
-    source: str = ""
-    destination: str = ""
-    in_interface: str = ""
-    out_interface: str = ""
-    #: tcp, udp, sctp, dccp, udplite, icmp, icmpv6, or another protocol's name or number.
-    protocol: str = ""
-    #: Ports and ranges, in ascending order, with commas between: ``80,443,8000-8100``.
-    source_ports: str = ""
-    destination_ports: str = ""
-    #: ``0x1``, or with a mask ``0x1/0xff``.
-    mark: str = ""
-    negated: tuple[str, ...] = ()
-    #: Only what is addressed to the namespace itself.
-    local: bool = False
-    #: One address, or the first and the last of a range with ``-`` between.
-    to_address: str = ""
-    #: One port, or the first and the last of a range with ``-`` between.
-    to_ports: str = ""
-    random_fully: bool = False
-    persistent: bool = False
-    comment: str = ""
-    #: What stands in the place of a rule but cannot be said in these words: somebody has changed it by hand.
-    unknown: str = ""
-
-
 # --- what is ---------------------------------------------------------------------------------------------------------
 
 
@@ -328,6 +295,13 @@ class Namespace:
     #: Only its mark was looked at; links, routes and sysctls were not.
     glimpsed: bool = False
     alias: str = ""
+    #: The lab's rules of translation by the backend that holds them, in ``in_order``, where they were looked at. An
+    #: empty table is one without rules.
+    nat: dict[str, tuple[NatRule, ...]] = field(default_factory=dict)
+    #: The backends in which rules that are no lab's translate as well.
+    others_nat: frozenset[str] = frozenset()
+    #: The table ``nat`` of legacy iptables is there, with or without rules.
+    legacy_nat: bool = False
 
     @property
     def lab(self) -> str:
@@ -368,6 +342,10 @@ class State:
     known_sysctls: frozenset[str] = frozenset()
     #: Those of them that a namespace other than the host's shows but does not let anyone set.
     fixed_sysctls: frozenset[str] = frozenset()
+    #: The backends for rules of translation that the machine has.
+    nat_backends: frozenset[str] = frozenset()
+    #: What the administrator has to know of rules in legacy iptables on this machine; empty for nothing.
+    iptables_note: str = ""
 
     def links(self) -> Iterator[tuple[Endpoint, Link]]:
         for namespace in self.namespaces.values():
@@ -438,6 +416,31 @@ class WantedLink:
     bridge: WantedBridge | None = None
 
 
+class WantedNatRule(NamedTuple):
+    """A rule of translation that shall be.
+
+    ``hairpin``: the planner adds the one by which the target's neighbours reach it, too.
+    """
+
+    value: NatRule
+    path: str
+    hairpin: bool = False
+
+
+@dataclass
+class WantedNat:
+    """The rules of translation that shall be in a namespace, of the kinds (snat, dnat) that are spoken of."""
+
+    path: str
+    kinds: tuple[str, ...]
+    rules: list[WantedNatRule] = field(default_factory=list)
+    absent_rules: list[WantedNatRule] = field(default_factory=list)
+    #: Rules of the lab, of these kinds, that are not in ``rules`` go.
+    purge: bool = False
+    #: nftables, iptables, or auto: the one that holds the lab's rules already, or else what fits the host.
+    backend: str = "auto"
+
+
 @dataclass
 class WantedNamespace:
     """What shall be in a namespace. ``create``: it is made if it is missing; otherwise it has to be there."""
@@ -450,6 +453,7 @@ class WantedNamespace:
     purge_routes: bool = False
     absent_routes: list[WantedRoute] = field(default_factory=list)
     sysctls: dict[str, WantedSysctl] = field(default_factory=dict)
+    nat: WantedNat | None = None
 
 
 class Wire(NamedTuple):

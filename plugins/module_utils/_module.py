@@ -15,6 +15,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from . import _engine as engine
 from ._changes import Description
+from ._changes import descriptions as describe
 from ._errors import NslabError, ProblemsFound
 from ._model import Wanted
 from ._plan import Plan
@@ -59,12 +60,13 @@ def fail(module: AnsibleModule, error: NslabError) -> NoReturn:
 def exit_with(module: AnsibleModule, plan: Plan, whole: bool) -> None:
     for warning in [*plan.warnings, *map(str, plan.findings)]:
         module.warn(warning)
-    descriptions = [change.describe() for change in plan.changes]
+    descriptions = [description for change in plan.changes for description in describe(change)]
     module.exit_json(
         changed=bool(descriptions),
         changes=[description.as_result() for description in descriptions],
         assumptions=[str(problem) for problem in plan.assumptions],
         diff=_diff(descriptions),
+        **({"backends": plan.backends} if plan.backends or whole else {}),
         **({"findings": [finding._asdict() for finding in plan.findings]} if whole else {}),
     )
 

@@ -21,13 +21,16 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from ._errors import Missing, NslabError
-from ._model import IPAddress, IPNetwork, NatRule
+from ._errors import KernelError, Missing, NslabError
+from ._model import IPAddress, IPNetwork
+from ._nat import COMMENT_BYTES, OWNER, PORT_PROTOCOLS, PROTOCOLS, NatRule
+from ._netlink.session import Session
 
 _Json = dict[str, Any]
 
@@ -36,21 +39,12 @@ _TABLE = "nslab"
 #: The chains, in the order in which they are read: the hook of each has its name.
 _PRIORITIES = {"prerouting": -100, "output": -100, "postrouting": 100}
 
-#: A rule's comment starts with this and the lab; the user's words follow after a space.
-_OWNER = "nslab:"
-
-#: nft takes longer comments than this by JSON, but not in its own language (parser_bison.y: comment_spec), so that
-#: its listing could not be loaded again. At 254 bytes libnftables ends its process, which may be ours.
-COMMENT_BYTES = 128
-
 _ACTIONS = ("dnat", "snat", "masquerade")
 _FAMILIES = {4: "ipv4", 6: "ipv6"}
 _PACKETS = {4: "ip", 6: "ip6"}
 _PREFIXES = {"source": "saddr", "destination": "daddr"}
 _INTERFACES = {"in_interface": "iifname", "out_interface": "oifname"}
 _PORTS = {"source_ports": "sport", "destination_ports": "dport"}
-_PORT_PROTOCOLS = ("tcp", "udp", "sctp", "dccp", "udplite")
-_PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "icmpv6": 58, "sctp": 132, "udplite": 136}
 _FLAGS = {"random_fully": "fully-random", "persistent": "persistent"}
 _LOCAL = {"fib": {"result": "type", "flags": ["daddr"]}}
 
@@ -68,6 +62,8 @@ def read(lab: str) -> list[NatRule] | None:
 
     What cannot be said in the words of NatRule stands in its place as one with ``unknown``. Raises NslabError.
     """
+    if not _is_there(lab):
+        return None
     failed, output, error = _ask([{"list": {"table": _table(lab)}}])
     if failed:
         if _says(error, errno.ENOENT) or _kernel_has_none(error):
@@ -113,6 +109,24 @@ def replace(lab: str, rules: Sequence[NatRule]) -> None:
         raise NslabError(f"nftables: {error}{_missing_modules(error, rules)}")
 
 
+def save(lab: str) -> str:
+    """The lab's table as it is, whatever is in it, for ``restore``; empty without one. Raises NslabError."""
+    if not _is_there(lab):
+        return ""
+    failed, output, error = _run(f"list table {_table_words(lab)}\n", as_json=False)
+    if failed:
+        raise NslabError(f"nftables: {error}")
+    return output.decode("utf-8", "surrogateescape")
+
+
+def restore(lab: str, saved: str) -> None:
+    """Put back what ``save`` found, in one transaction. Raises NslabError, with nothing changed."""
+    table = _table_words(lab)
+    failed, _output, error = _run(f"add table {table}\ndelete table {table}\n{saved}", as_json=False)
+    if failed:
+        raise NslabError(f"nftables: {error}")
+
+
 def others_translate() -> bool:
     """Whether a table that is no lab's translates addresses here as well. Raises NslabError."""
     failed, output, error = _ask([{"list": {"chains": None}}])
@@ -136,6 +150,33 @@ def others_translate() -> bool:
 
 def _table(lab: str) -> _Json:
     return {"family": "inet", "name": f"{_TABLE}-{lab}" if lab else _TABLE}
+
+
+def _table_words(lab: str) -> str:
+    return "{family} {name}".format(**_table(lab))
+
+
+def _is_there(lab: str) -> bool:
+    """Whether the lab's table is there, asked of the kernel itself: that takes a twentieth of what libnftables takes.
+
+    Raises KernelError.
+    """
+    try:
+        session = Session(_NETLINK_NETFILTER)
+    except OSError:
+        # Neither nfnetlink nor any table.
+        return False
+    try:
+        name = _table(lab)["name"].encode() + b"\0"
+        attribute = struct.pack("=HH", 4 + len(name), _NFTA_TABLE_NAME) + name
+        session.get(_NFT_MSG_GETTABLE, struct.pack("=BBH", _NFPROTO_INET, 0, 0) + attribute)
+    except KernelError as error:
+        if error.number in (errno.ENOENT, errno.EINVAL):  # The second where the kernel is without nf_tables.
+            return False
+        raise
+    finally:
+        session.close()
+    return True
 
 
 def _is_a_labs(family: str, table: str) -> bool:
@@ -181,12 +222,12 @@ def _unknown(chain: str, text: str) -> NatRule:
 
 def _comment(lab: str, rule: NatRule) -> str:
     """The comment of a rule in the kernel: its owner's name, and the user's words."""
-    comment = f"{_OWNER}{lab} {rule.comment}" if rule.comment else f"{_OWNER}{lab}"
+    comment = f"{OWNER}{lab} {rule.comment}" if rule.comment else f"{OWNER}{lab}"
     if '"' in comment or not comment.isprintable():
         # nft prints comments as they are, so that its listing could not be loaded again.
         raise NslabError(f"nftables: a comment cannot have double quotes or unprintable characters: {rule.comment!r}")
     if len(comment.encode()) > COMMENT_BYTES:
-        room = COMMENT_BYTES - len(f"{_OWNER}{lab} ")
+        room = COMMENT_BYTES - len(f"{OWNER}{lab} ")
         raise NslabError(f"nftables: a comment can have {room} bytes here, and this one has more: {rule.comment}")
     return comment
 
@@ -220,10 +261,10 @@ def _matches(rule: NatRule) -> Iterator[_Json]:
         left = _meta("mark") if mask == _ALL_BITS else {"&": [_meta("mark"), mask]}
         yield match("mark", left, value)
     has_ports = bool(rule.source_ports or rule.destination_ports)
-    if has_ports and (rule.protocol not in _PORT_PROTOCOLS or "protocol" in rule.negated):
+    if has_ports and (rule.protocol not in PORT_PROTOCOLS or "protocol" in rule.negated):
         raise ValueError("ports need one protocol that has them")
     if rule.protocol and not has_ports:
-        yield match("protocol", _meta("l4proto"), _PROTOCOLS.get(rule.protocol) or int(rule.protocol))
+        yield match("protocol", _meta("l4proto"), PROTOCOLS.get(rule.protocol) or int(rule.protocol))
     for field, name in _PORTS.items():
         ports = getattr(rule, field)
         if ports:
@@ -332,7 +373,7 @@ def _is_writable(rule: NatRule) -> bool:
 
 def _users_comment(comment: str, lab: str) -> str:
     owner, space, users = comment.partition(" ")
-    if owner != f"{_OWNER}{lab}" or (space and not users):
+    if owner != f"{OWNER}{lab}" or (space and not users):
         raise ValueError(f"comment {comment!r} is not ours")
     return users
 
@@ -411,7 +452,7 @@ def _match(expression: _Json) -> _Found:
 
 def _payload_match(what: _Json, right: Any, negated: bool) -> _Found:
     protocol, name = what["protocol"], what["field"]
-    if protocol in _PORT_PROTOCOLS:
+    if protocol in PORT_PROTOCOLS:
         ranges = _joined([_port_range(ports) for ports in (right["set"] if _is("set", right) else [right])])
         return _Found({_PORT_FIELDS[name]: _ports_text(ranges)}, negated, protocols=frozenset((protocol,)))
     families = _family(_PACKETS, protocol)
@@ -441,7 +482,7 @@ _PREFIX_FIELDS = {name: field for field, name in _PREFIXES.items()}
 _INTERFACE_FIELDS = {name: field for field, name in _INTERFACES.items()}
 _PORT_FIELDS = {name: field for field, name in _PORTS.items()}
 _FLAG_FIELDS = {name: field for field, name in _FLAGS.items()}
-_PROTOCOL_NAMES = {number: name for name, number in _PROTOCOLS.items()}
+_PROTOCOL_NAMES = {number: name for name, number in PROTOCOLS.items()}
 
 
 def _family(names: dict[int, str], name: object) -> frozenset[int]:
@@ -511,6 +552,10 @@ _LIBRARY = "libnftables.so.1"
 _PROGRAM_SECONDS = 60
 
 _NETLINK_NETFILTER = 12
+#: include/uapi/linux/netfilter.h, netfilter/nfnetlink.h (NFNL_SUBSYS_NFTABLES) and netfilter/nf_tables.h
+_NFPROTO_INET = 1
+_NFT_MSG_GETTABLE = 10 << 8 | 1
+_NFTA_TABLE_NAME = 1
 _NO_SOCKET = "Unable to initialize Netlink socket"
 
 #: What the two ways print before nft's words about a command that came as JSON.
@@ -541,18 +586,22 @@ def _program() -> str | None:
 
 def _ask(commands: list[_Json]) -> tuple[bool, bytes, str]:
     """Let nftables do these, all or none; returns whether it failed, what it printed, and its words about the error."""
-    text = json.dumps({"nftables": commands}).encode()
+    return _run(json.dumps({"nftables": commands}), as_json=True)
+
+
+def _run(commands: str, as_json: bool) -> tuple[bool, bytes, str]:
+    text = commands.encode("utf-8", "surrogateescape")
     binding, program = _binding(), _program()
     if binding is not None:
-        status, output, error = _ask_binding(binding, text)
+        status, output, error = _ask_binding(binding, text, as_json)
     elif program is not None:
-        status, output, error = _ask_program(program, text)
+        status, output, error = _ask_program(program, text, as_json)
     else:
         raise Missing("nftables: neither its Python binding nor the program nft is on this machine")
     return status != 0, output, _first_line(error)
 
 
-def _ask_binding(binding: Any, text: bytes) -> tuple[int, bytes, bytes]:
+def _ask_binding(binding: Any, text: bytes, as_json: bool) -> tuple[int, bytes, bytes]:
     # Where there is no such socket, libnftables ends the process (netlink.c: netlink_init_error).
     try:
         socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER).close()
@@ -561,15 +610,15 @@ def _ask_binding(binding: Any, text: bytes) -> tuple[int, bytes, bytes]:
     with _binding_lock:
         # The context has a socket that stays in the namespace where it was opened, so each call has its own.
         context = binding.Nftables()
-        context.set_json_output(True)
+        context.set_json_output(as_json)
         # The names of protocols come from the machine's /etc/protocols.
         context.set_numeric_proto_output(True)
         answer: tuple[int, bytes, bytes] = context.cmd(text)
         return answer
 
 
-def _ask_program(program: str, text: bytes) -> tuple[int, bytes, bytes]:
-    command = [program, "--json", "--numeric-protocol", "--file", "-"]
+def _ask_program(program: str, text: bytes, as_json: bool) -> tuple[int, bytes, bytes]:
+    command = [program, *(["--json"] if as_json else []), "--numeric-protocol", "--file", "-"]
     environment = {**os.environ, "LC_ALL": "C"}
     try:
         # run_command() is AnsibleModule's, which this room knows nothing of.

@@ -12,15 +12,18 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from . import _iptables as iptables
 from . import _memory as memory
 from . import _namespaces as namespaces
+from . import _nftables as nftables
 from . import _sysctl as sysctl
 from ._findings import BRIDGE_NETFILTER
 from ._machine import Machine
 from ._model import BIRTH_GROUP, HOST, Endpoint, Link, Namespace, State, Wanted, lab_of
 from ._namespaces import Handle
+from ._nat import IPTABLES, NFTABLES, NatRule, in_order
 from ._netlink import decode
 from ._netlink.session import Session
 from ._sysctl_keys import generic_key
@@ -51,12 +54,14 @@ def observe(machine: Machine, wanted: Wanted) -> State:
     names.update(dict.fromkeys(entry.namespace for entry in state.remembered))
     if wanted.prune:
         names[HOST] = None
-        names.update(dict.fromkeys(name for name in machine.all_names() if _is_marked(machine, name, wanted.lab)))
+        names.update(dict.fromkeys(name for name in machine.all_names() if _concerns(machine, name, wanted.lab)))
     look = Look(machine, state, keys, wanted.lab)
     look.at(names)
     if look.strays(wanted):
         look.at([HOST, *machine.all_names()])
     _find_sysctls(machine, wanted, state)
+    if wanted.prune or any(namespace.nat for namespace in wanted.namespaces.values()):
+        look_at_nat(machine, state, wanted.lab, {n.nat.backend for n in wanted.namespaces.values() if n.nat})
     return state
 
 
@@ -65,12 +70,46 @@ def _obstacle(entry: namespaces.Entry) -> str:
     return f"{namespaces.RUN_DIRECTORY}/{entry.name} is {what}, which is no namespace"
 
 
-def _is_marked(machine: Machine, name: str, lab: str) -> bool:
+def _concerns(machine: Machine, name: str, lab: str) -> bool:
+    """Is the namespace the lab's, or are rules of translation in it that are?"""
     with machine.released(name) as handle:
         if handle is None:
             return False
         loopback = decode.link(machine.session(name), index=1)
-        return loopback is not None and lab_of(loopback.alias) == lab
+        if loopback is not None and lab_of(loopback.alias) == lab:
+            return True
+        with machine.entered(name):
+            return bool(_nat_of(lab))
+
+
+def look_at_nat(machine: Machine, state: State, lab: str, backends: Collection[str] = ()) -> None:
+    """Read the lab's rules of translation in each namespace of ``state``, and whether others translate there, too."""
+    state.nat_backends = frozenset(
+        backend
+        for backend, is_there in ((NFTABLES, nftables.available()), (IPTABLES, iptables.available()))
+        if is_there
+    )
+    for name, namespace in state.namespaces.items():
+        with machine.entered(name):
+            namespace.legacy_nat = iptables.in_use()
+            namespace.nat = {backend: in_order(rules) for backend, rules in _nat_of(lab).items()}
+            others = set()
+            if namespace.legacy_nat and iptables.available() and iptables.others_translate():
+                others.add(IPTABLES)
+            if (namespace.legacy_nat or IPTABLES in backends) and nftables.available() and nftables.others_translate():
+                others.add(NFTABLES)
+            namespace.others_nat = frozenset(others)
+    if any(namespace.legacy_nat for namespace in state.namespaces.values()) or IPTABLES in backends:
+        state.iptables_note = iptables.flavour_note()
+
+
+def _nat_of(lab: str) -> dict[str, list[NatRule]]:
+    """The lab's rules in the namespace that this thread is in, by backend."""
+    found = {
+        NFTABLES: nftables.read(lab),
+        IPTABLES: iptables.read(lab) if iptables.in_use() and iptables.available() else None,
+    }
+    return {backend: rules for backend, rules in found.items() if rules is not None}
 
 
 def _sysctl_keys(wanted: Wanted, state: State) -> dict[str, set[str]]:

@@ -9,14 +9,26 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 from ._document import check_layer2, read_lab_name, read_topology
 from ._document_interfaces import read_bridge, read_interface, read_ports
+from ._document_nat import read_dnat, read_snat
 from ._document_probes import read_probes
 from ._document_routes import read_routes, read_sysctls
 from ._errors import InvalidInput, Problem
-from ._model import BRIDGE_SETTINGS, HOST, Endpoint, Wanted, WantedBridge, WantedLink, WantedNamespace, Wire
+from ._model import (
+    BRIDGE_SETTINGS,
+    HOST,
+    Endpoint,
+    Wanted,
+    WantedBridge,
+    WantedLink,
+    WantedNamespace,
+    WantedNat,
+    WantedNatRule,
+    Wire,
+)
 from ._reader import Reader
 
 Options = dict[str, Any]
@@ -128,6 +140,30 @@ def ns_route(options: Options) -> Wanted:
     else:
         namespace.routes = routes
         namespace.purge_routes = options["purge"]
+    reader.done()
+    return wanted
+
+
+def ns_snat(options: Options) -> Wanted:
+    return _nat(options, "snat", read_snat)
+
+
+def ns_dnat(options: Options) -> Wanted:
+    return _nat(options, "dnat", read_dnat)
+
+
+def _nat(options: Options, kind: str, read: Callable[[Reader, Any, str, str], list[WantedNatRule]]) -> Wanted:
+    reader = Reader()
+    wanted = _wanted(reader, options)
+    namespace = _one_namespace(reader, options, wanted)
+    rules = read(reader, options["rules"], "rules", wanted.lab)
+    namespace.nat = WantedNat("backend", (kind,), backend=options["backend"])
+    if options["state"] == "absent":
+        namespace.nat.absent_rules = rules
+        if options["purge"]:
+            reader.problem("purge", "goes with 'state: present': it removes what 'rules' does not name")
+    else:
+        namespace.nat.rules, namespace.nat.purge = rules, options["purge"]
     reader.done()
     return wanted
 

@@ -14,7 +14,9 @@ The order of a plan, and the room that is left in it:
  5. MTU, MAC, mark, settings; sysctls of interfaces; links that shall be down go down
  6. ports leave and join bridges; addresses
  7. links come up, bridges last of all
- 8. routes, those that make gateways reachable first                  (then: policy rules, NAT)
+ 8. routes, those that make gateways reachable first                  (then: policy rules)
+ 9. rules of translation, into the new backend before they leave the old one
+
 Private to the collection: no stable interface.
 """
 
@@ -52,6 +54,7 @@ from ._model import (
     mark,
 )
 from ._plan_bridges import Bridges
+from ._plan_nat import Nat
 from ._sysctl_keys import generic_key, interface_of, name_of
 
 
@@ -68,6 +71,8 @@ class Plan:
     forgotten: list[Remembered] = field(default_factory=list)
     #: What was remembered of namespaces that are gone. The kernel gives a new one the same inode at times.
     expired: list[Remembered] = field(default_factory=list)
+    #: The backend that holds the rules of translation, by namespace, where there are any.
+    backends: dict[str, str] = field(default_factory=dict)
 
     @property
     def changes(self) -> list[c.Change]:
@@ -89,6 +94,7 @@ class Planner:
         self.result = Plan()
         self.problems: list[Problem] = []
         self.bridges = Bridges(self)
+        self.nat = Nat(self)
         self.wires: dict[Endpoint, Wire] = {end: wire for wire in wanted.wires for end in wire.ends}
         #: Namespaces that are taken for granted; what is in them is, too.
         self.assumed: set[str] = set()
@@ -96,6 +102,7 @@ class Planner:
 
     def plan(self) -> Plan:
         self._remove()
+        self.nat.remove()
         self._add_namespaces()
         self._refuse()
         self._put_back()
@@ -113,6 +120,7 @@ class Planner:
         self._set_up()
         self._restore_routes()
         self._set_routes()
+        self.nat.set()
         self._refuse()
         if self.wanted.whole:
             self.result.findings = findings(self.wanted, self.state)
@@ -318,14 +326,19 @@ class Planner:
         ends = [(end.namespace, wire.path) for wire in self.wanted.wires for end in wire.ends]
         for name, path in [(w.name, w.path) for w in self.wanted.namespaces.values()] + ends:
             if name not in self.state.namespaces:
-                body = self.wanted.namespaces.get(name)
-                if body == WantedNamespace(name, path, absent_routes=body.absent_routes if body else []):
+                if self._only_removes(name, path):
                     # What is not there has nothing that would have to go.
                     self.state.namespaces[name] = new_namespace(name)
                     continue
                 self.assume(path, f"there is no namespace {name!r}" + did_you_mean(name, self.before.names))
                 self.state.namespaces[name] = new_namespace(name)
                 self.assumed.add(name)
+
+    def _only_removes(self, name: str, path: str) -> bool:
+        body = self.wanted.namespaces.get(name)
+        if body is None or (body.nat and body.nat.rules):
+            return False
+        return body == WantedNamespace(name, path, absent_routes=body.absent_routes, nat=body.nat)
 
     # --- 3. and 5. sysctls -------------------------------------------------------------------------------------------
 

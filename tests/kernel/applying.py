@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _apply, _namespaces, _options, _sysctl
 from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
+from ansible_collections.nslab.netns.plugins.module_utils._changes import descriptions
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
-from ansible_collections.nslab.netns.plugins.module_utils._errors import KernelError, Refused, StepFailed
+from ansible_collections.nslab.netns.plugins.module_utils._errors import KernelError, NslabError, Refused, StepFailed
 from ansible_collections.nslab.netns.plugins.module_utils._netlink.session import Session
+from ansible_collections.nslab.netns.plugins.module_utils._plan import Plan
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from throwaway import differences, snapshot, without
 
@@ -25,12 +27,16 @@ from throwaway import differences, snapshot, without
 def run(document: Document, check: bool = False, absent: bool = False, adopt: bool = False) -> list[str]:
     wanted = read_topology(document, absent=absent).wanted
     wanted.adopt = adopt
-    return [str(change.describe()) for change in engine.run(wanted, check=check).changes]
+    return words(engine.run(wanted, check=check))
+
+
+def words(planned: Plan) -> list[str]:
+    return [str(description) for change in planned.changes for description in descriptions(change)]
 
 
 def module(read: Callable[..., Any], **options: Any) -> list[str]:
     """What a granular module does with these options."""
-    return [str(change.describe()) for change in engine.run(read({"lab": None, **options})).changes]
+    return words(engine.run(read({"lab": None, **options})))
 
 
 def netns(*names: str, state: str = "present", lab: str | None = None) -> list[str]:
@@ -78,6 +84,8 @@ def failing_call(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[list[
         patch.setattr(_namespaces, "give_name", failing(_namespaces.give_name, OSError(5, "injected")))
         patch.setattr(_namespaces, "remove_name", failing(_namespaces.remove_name, OSError(5, "injected")))
         patch.setattr(_apply.memory, "append", failing(_apply.memory.append, OSError(5, "injected")))
+        patch.setattr(_apply.nftables, "replace", failing(_apply.nftables.replace, NslabError("injected")))
+        patch.setattr(_apply.iptables, "replace", failing(_apply.iptables.replace, NslabError("injected")))
         yield calls
 
 
@@ -109,7 +117,7 @@ def fail_each_call(monkeypatch: pytest.MonkeyPatch, document: Document) -> int:
 _KILLED = """
 import os, signal, sys
 sys.path[:] = {path!r}
-from ansible_collections.nslab.netns.plugins.module_utils import _engine, _namespaces, _sysctl
+from ansible_collections.nslab.netns.plugins.module_utils import _apply, _engine, _namespaces, _sysctl
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
 from ansible_collections.nslab.netns.plugins.module_utils._netlink.session import Session
 left = {count}
@@ -126,6 +134,8 @@ Session.request = killing(Session.request)
 _sysctl.write = killing(_sysctl.write)
 _namespaces.create = killing(_namespaces.create)
 _namespaces.remove_name = killing(_namespaces.remove_name)
+_apply.nftables.replace = killing(_apply.nftables.replace)
+_apply.iptables.replace = killing(_apply.iptables.replace)
 _engine.run(read_topology({document!r}).wanted)
 """
 

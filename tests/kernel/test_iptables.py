@@ -22,7 +22,7 @@ import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _iptables as iptables
 from ansible_collections.nslab.netns.plugins.module_utils import _namespaces as namespaces
 from ansible_collections.nslab.netns.plugins.module_utils._errors import Busy, Missing, NslabError
-from ansible_collections.nslab.netns.plugins.module_utils._model import NatRule
+from ansible_collections.nslab.netns.plugins.module_utils._nat import NatRule
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from throwaway import eventually, ip, ping, throwaway_host
@@ -783,7 +783,7 @@ def test_the_child_leaves_out_what_the_parent_does_at_its_end(host: None) -> Non
     script = """
         import atexit, sys
         from ansible_collections.nslab.netns.plugins.module_utils import _iptables
-        from ansible_collections.nslab.netns.plugins.module_utils._model import NatRule
+        from ansible_collections.nslab.netns.plugins.module_utils._nat import NatRule
         atexit.register(print, "at exit")
         sys.stdout.write("in the buffer\\n")
         try:

@@ -24,7 +24,7 @@ from typing import Any
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _namespaces, _nftables
 from ansible_collections.nslab.netns.plugins.module_utils._errors import Missing, NslabError
-from ansible_collections.nslab.netns.plugins.module_utils._model import NatRule
+from ansible_collections.nslab.netns.plugins.module_utils._nat import NatRule
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from throwaway import ip, throwaway_host

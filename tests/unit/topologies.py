@@ -91,6 +91,7 @@ def documents(draw: st.DrawFn, name: str = "lab") -> Document:
         draw_more.append({"to": "203.0.113.0/24", "type": "prohibit", "metric": 7, "table": 77})
         namespaces[namespace]["routes"] += draw(_subset(draw_more))
     for body in namespaces.values():
+        _add_nat(draw, body)
         body["routes"] = _without_twins(draw(st.permutations(body["routes"])))
     if not any(namespaces["host"].values()):
         del namespaces["host"]
@@ -232,6 +233,32 @@ def _add_routes(draw: st.DrawFn, namespaces: dict[str, Any], number: int, side: 
     if {"to": f"172.20.{number}.0/24", "via": f"10.88.{number}.1"} in chosen:
         chosen.append({"to": f"10.88.{number}.1/32", "dev": interface})
     routes += chosen
+
+
+def _add_nat(draw: st.DrawFn, body: Document) -> None:
+    """Rules of translation. The backend is said, for what ``auto`` chooses depends on what was there before."""
+    if draw(st.integers(0, 2)):
+        return
+    snat: list[Document] = [
+        {"source": "10.9.0.0/16", "to_source": "192.0.2.77"},
+        {"source": "10.9.0.0/16", "not_destination": "10.0.0.0/8", "masquerade": True},
+        {"not_out_interface": "lo", "masquerade": True, "comment": "both families"},
+        {"protocol": "tcp", "destination_ports": [80, "8000-8100"], "to_source": "192.0.2.1-192.0.2.5:1024-2047"},
+        {"source": "fd00:9::/64", "out_interface": "e0", "to_source": "fd00:8::1"},
+        {"mark": "0x1/0xff", "family": "ipv4", "masquerade": True},
+    ]
+    dnat: list[Document] = [
+        {"protocol": "tcp", "port": 5000, "to_destination": "172.18.0.10:80", "local": True},
+        {"protocol": "udp", "ports": [53, "60-70"], "destination": "192.0.2.1", "to_destination": "172.18.0.10"},
+        {"protocol": "tcp", "port": 5000, "in_interface": "e1", "to_destination": "[fd00:7::1]:80"},
+    ]
+    ends = [end for name, end in body["interfaces"].items() if name != "lo"]
+    subnets = dict.fromkeys(text.rpartition(".")[0] for end in ends for text in _texts(end, "4"))
+    published = {"protocol": "tcp", "port": 8080, "hairpin": True}
+    dnat += [{**published, "to_destination": f"{subnet}.2:80"} for subnet in subnets]
+    body["snat"] = draw(_subset(snat))
+    body["dnat"] = draw(_subset(dnat))
+    body["nat_backend"] = draw(st.sampled_from(("nftables", "nftables", "nftables", "iptables")))
 
 
 def _without_twins(routes: list[Document]) -> list[Document]:

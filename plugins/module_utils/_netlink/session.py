@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One rtnetlink socket in one namespace: send a message, match its answer.
+"""One netlink socket in one namespace: send a message, match its answer.
 
 The socket is a plain one. pyroute2's would do, but it costs 300 ms to import and, before 0.9.1, a process for each
 namespace; here a run that changes nothing never imports it (encode.py does, which a change needs).
@@ -48,8 +48,8 @@ _DUMP_TRIES = 10
 class Session:
     """A netlink socket that stays in the namespace in which it was opened, wherever its user goes."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+    def __init__(self, protocol: int = socket.NETLINK_ROUTE) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
             try:
                 self._socket.setsockopt(_SOL_NETLINK, option, 1)

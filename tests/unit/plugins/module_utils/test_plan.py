@@ -43,7 +43,8 @@ def fresh(*demands: Wanted) -> State:
     loopback = kernel.new_namespace(HOST).links["lo"]
     host = Namespace(HOST, inode=1, links={"lo": loopback}, sysctls=dict.fromkeys(keys, "0"))
     known = frozenset(keys)
-    return State({HOST: host}, known_sysctls=known, new_namespace_sysctls=known)
+    backends = frozenset(("nftables", "iptables"))
+    return State({HOST: host}, known_sysctls=known, new_namespace_sysctls=known, nat_backends=backends)
 
 
 def applied(state: State, planned: Plan) -> State:
@@ -91,6 +92,7 @@ def shape(state: State) -> dict[str, Any]:
                 for link in namespace.links.values()
             },
             "routes": sorted(map(str, namespace.routes)),
+            "nat": namespace.nat,
         }
         for name, namespace in state.namespaces.items()
     }

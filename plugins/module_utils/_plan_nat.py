@@ -1,0 +1,176 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The part of planning that is about address translation. Pure, as all of planning.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from . import _changes as c
+from ._model import Namespace, WantedNamespace, WantedNat, WantedNatRule
+from ._nat import CHAINS, IPTABLES, NFTABLES, NatRule, in_order, limits
+
+if TYPE_CHECKING:
+    from ._plan import Planner
+
+#: What the host lacks without a backend.
+_PACKAGES = {
+    NFTABLES: "nftables (Debian's packages nftables or python3-nftables)",
+    IPTABLES: "the Python library python-iptables (1.0.1 or newer)",
+}
+
+
+class Nat:
+    """Plans the lab's rules of translation, namespace by namespace."""
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
+        self._wanted = planner.wanted
+
+    def remove(self) -> None:
+        """Remove the lab's rules from where the demand says nothing of them."""
+        if not (self._wanted.prune and self._wanted.lab):
+            return
+        for name, namespace in self._planner.state.namespaces.items():
+            wanted = self._wanted.namespaces.get(name)
+            if wanted is None or wanted.nat is None:
+                self._empty(namespace, tuple(namespace.nat), "")
+
+    def set(self) -> None:
+        """Let each namespace have its rules, all in one backend."""
+        for wanted in self._wanted.namespaces.values():
+            if wanted.nat is not None:
+                self._set(wanted, wanted.nat, self._planner.state.namespaces[wanted.name])
+
+    def _set(self, wanted: WantedNamespace, nat: WantedNat, namespace: Namespace) -> None:
+        backend = self._backend(nat, namespace)
+        rules = self._rules(nat, namespace, backend)
+        path = next((item.path for item in nat.rules), wanted.path)
+        if not rules:
+            self._empty(namespace, tuple(namespace.nat), path)
+            return
+        if not backend:
+            self._planner.problem(*self._lack(nat))
+            return
+        for item in nat.rules:
+            for text in limits(backend, item.value):
+                self._planner.problem(item.path, text)
+        self._planner.result.backends[wanted.name] = backend
+        self._warn(namespace, backend)
+        there = namespace.nat.get(backend)
+        if there != rules:
+            if backend == IPTABLES and self._planner.before.iptables_note:
+                self._planner.result.warnings.append(self._planner.before.iptables_note)
+            self._planner.do(c.SetNat(wanted.name, backend, rules, there or (), path))
+        # Only now, so that there is no moment in which nothing is translated. The kernel translates a connection once:
+        # while both have the rule, it is one of them that does.
+        self._empty(namespace, tuple(name for name in namespace.nat if name != backend), path)
+
+    def _empty(self, namespace: Namespace, backends: Sequence[str], path: str) -> None:
+        for backend in backends:
+            self._planner.do(c.SetNat(namespace.name, backend, (), namespace.nat[backend], path))
+
+    # --- the backend -------------------------------------------------------------------------------------------------
+
+    def _backend(self, nat: WantedNat, namespace: Namespace) -> str:
+        """The backend that holds the rules, or shall hold them; empty if there is none."""
+        there = self._planner.before.nat_backends
+        if nat.backend != "auto":
+            return nat.backend if nat.backend in there else ""
+        holders = [backend for backend in (NFTABLES, IPTABLES) if backend in namespace.nat and backend in there]
+        if len(holders) == 1:
+            return holders[0]
+        if namespace.legacy_nat and IPTABLES in there:
+            return IPTABLES
+        return next((backend for backend in (NFTABLES, IPTABLES) if backend in there), "")
+
+    def _lack(self, nat: WantedNat) -> tuple[str, str]:
+        if nat.backend != "auto":
+            return nat.path, f"{nat.backend!r} cannot be used: the managed host lacks {_PACKAGES[nat.backend]}"
+        path = nat.rules[0].path if nat.rules else nat.path
+        return path, f"the managed host can translate no addresses: it lacks {' and '.join(_PACKAGES.values())}"
+
+    def _warn(self, namespace: Namespace, backend: str) -> None:
+        for other in sorted(namespace.others_nat - {backend}):
+            what = "the table nat of legacy iptables" if other == IPTABLES else "a table of nftables that is not ours"
+            self._planner.result.warnings.append(
+                f"the namespace {namespace.name} has rules of translation both in {backend}, which are this lab's, and "
+                f"in {what}; a new connection is translated by the first that matches, whichever has it"
+            )
+
+    # --- the rules ---------------------------------------------------------------------------------------------------
+
+    def _rules(self, nat: WantedNat, namespace: Namespace, backend: str) -> tuple[NatRule, ...]:
+        """All rules of the lab in the namespace. What cannot be said in our words is nobody's wish, and goes."""
+        there = [
+            rule
+            for name in sorted(namespace.nat, key=lambda name: name != backend)
+            for rule in namespace.nat[name]
+            if not rule.unknown
+        ]
+        if len(namespace.nat) > 1:
+            there = list(dict.fromkeys(there))
+        wanted = [self._completed(item, namespace) for item in nat.rules]
+        absent = {self._completed(item, namespace) for item in nat.absent_rules}
+        rules: list[NatRule] = []
+        # The rules of published ports go first in their chain.
+        for kind in ("dnat", "snat"):
+            have = [rule for rule in there if rule.kind == kind and rule not in absent]
+            if kind in nat.kinds:
+                want = [rule for rule in wanted if rule.kind == kind]
+                have = want if nat.purge else _merged(have, want)
+            rules += have
+        return in_order(rules)
+
+    def _completed(self, item: WantedNatRule, namespace: Namespace) -> NatRule:
+        """The rule with the prefix of its target's neighbours, if it is for them."""
+        if not item.hairpin:
+            return item.value
+        target = ipaddress.ip_network(item.value.destination)[0]
+        networks = [
+            address.ip.network
+            for link in namespace.links.values()
+            for address in link.addresses
+            if target in address.ip.network
+        ]
+        if not networks:
+            self._planner.assume(
+                f"{item.path}.hairpin",
+                f"no interface of the namespace {namespace.name} has the prefix of {target}, so that it has no "
+                "neighbours that would reach it through here; leave it out",
+                namespace.name,
+            )
+            return item.value
+        return item.value._replace(source=str(max(networks, key=lambda network: network.prefixlen)))
+
+
+def _merged(there: list[NatRule], wanted: list[NatRule]) -> list[NatRule]:
+    """The rules that are there with the wanted ones among them, once each and in their order; little is moved."""
+    merged: list[NatRule] = []
+    for chain in CHAINS:
+        for family in (4, 6):
+            have = [rule for rule in there if (rule.chain, rule.family) == (chain, family)]
+            want = [rule for rule in wanted if (rule.chain, rule.family) == (chain, family)]
+            merged += _merged_in_chain(have, want)
+    return merged
+
+
+def _merged_in_chain(there: list[NatRule], wanted: list[NatRule]) -> list[NatRule]:
+    have = [rule for i, rule in enumerate(there) if rule not in wanted or rule not in there[:i]]
+    known = [rule for rule in have if rule in wanted]
+    if known != [rule for rule in wanted if rule in known]:
+        return [rule for rule in have if rule not in wanted] + wanted
+    # One that is missing goes after the one that shall be before it, and a first one before the next.
+    for i, rule in enumerate(wanted):
+        if rule in have:
+            continue
+        following = next((have.index(other) for other in wanted[i + 1 :] if other in have), len(have))
+        have.insert(have.index(wanted[i - 1]) + 1 if i else following, rule)
+    return have
