@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -22,13 +23,15 @@ def main() -> int:
     arguments = parser.parse_args()
 
     extra = []
+    packages = {"ip": "iproute2"}
     if arguments.topology:
         topology = Path(arguments.topology).resolve()
         if not topology.is_file():
             raise Unavailable(f"There is no topology document at {arguments.topology}.")
         extra = ["--extra-vars", json.dumps({"topology_file": str(topology)})]
+        packages |= translation_packages(topology)
     become = become_options()
-    need_commands({"ip": "iproute2"})
+    need_commands(packages)
     commands = venv("lab", newest_controller(), ["lab"])
 
     environment = {
@@ -45,6 +48,12 @@ def main() -> int:
     }
     command = [str(commands / "ansible-playbook"), *become, *extra, f"playbooks/{arguments.playbook}.yml"]
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
+
+
+def translation_packages(topology: Path) -> dict[str, str]:
+    """What a document needs whose namespaces translate addresses, by its words: nothing can read YAML yet."""
+    text = topology.read_text(encoding="utf-8", errors="replace")
+    return {"nft": "nftables"} if re.search(r"\b[sd]nat\b", text) else {}
 
 
 def become_options() -> list[str]:

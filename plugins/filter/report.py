@@ -112,6 +112,8 @@ def _namespace(name: str, body: Mapping[str, Any], peers: Mapping[str, str]) -> 
     lines += [_row(interface, f"{text:<{width}}  ------ {peer}" if peer else text) for interface, text, peer in rows]
     lines += [_row(bridge, _bridge(settings or {})) for bridge, settings in (body.get("bridges") or {}).items()]
     lines += [_row("" if i else "routes", _route(route)) for i, route in enumerate(body.get("routes") or ())]
+    for key in ("snat", "dnat"):
+        lines += [_row("" if i else key, _rule(rule)) for i, rule in enumerate(body.get(key) or ())]
     sysctls = (body.get("sysctls") or {}).items()
     lines += [_row("" if i else "sysctls", f"{key} = {value}") for i, (key, value) in enumerate(sysctls)]
     return "\n".join(lines)
@@ -139,6 +141,16 @@ def _route(route: Mapping[str, Any]) -> str:
     words += [f"{key} {route[key]}" for key in ("via", "dev", "src", "metric", "table", "mtu") if route.get(key)]
     for hop in route.get("nexthops") or ():
         words.append("nexthop " + " ".join(f"{key} {hop[key]}" for key in ("via", "dev", "weight") if hop.get(key)))
+    return " ".join(words)
+
+
+def _rule(rule: Mapping[str, Any]) -> str:
+    words = []
+    for key, value in rule.items():
+        if value is True:
+            words.append(key)
+        elif value not in (None, False):
+            words.append(f"{key} {','.join(map(str, value)) if isinstance(value, list) else value}")
     return " ".join(words)
 
 

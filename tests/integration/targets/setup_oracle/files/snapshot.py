@@ -1,7 +1,7 @@
 # Copyright (c) nslab contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Print what stands on this host, one fact a line, as iproute2 and sysctl tell it.
+"""Print what stands on this host, one fact a line, as iproute2, sysctl, nft and iptables-legacy-save tell it.
 
 What the kernel does in its own time is left out: carriers, detection of duplicate addresses, link-local addresses of
 its own, lifetimes, neighbours.
@@ -41,6 +41,7 @@ def main() -> None:
         routes(name)
         rules(name)
         sysctls(name)
+        firewall(name)
     for path in sorted([*glob.glob("/run/netns/*"), *glob.glob("/run/nslab/*")]):
         is_namespace = path == f"/run/netns/{os.path.basename(path)}" and os.path.basename(path) in names
         say("file", path, os.stat(path).st_ino if is_namespace else "")
@@ -101,6 +102,20 @@ def sysctls(name: str) -> None:
     answer = subprocess.run([*inside(name), *command], capture_output=True, text=True, check=False)
     for line in answer.stdout.splitlines():
         say(name, "sysctl", " ".join(line.split()))
+
+
+def firewall(name: str) -> None:
+    """What nftables and legacy iptables have. Listing a table of the latter that is not there would make it."""
+    ruleset = subprocess.run([*inside(name), "nft", "list", "ruleset"], capture_output=True, text=True, check=True)
+    for number, line in enumerate(ruleset.stdout.splitlines()):
+        say(name, "nft", number, line)
+    for family in ("ip", "ip6"):
+        command = [*inside(name), "cat", f"/proc/thread-self/net/{family}_tables_names"]
+        if subprocess.run(command, capture_output=True, text=True, check=False).stdout:
+            command = [*inside(name), f"{family}tables-legacy-save"]
+            saved = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+            for number, line in enumerate(line for line in saved if line.startswith("-A")):
+                say(name, "iptables", family, number, line)
 
 
 def ip(name: str, *arguments: str) -> list[dict]:
