@@ -84,7 +84,7 @@ def _topology(machine: Machine, state: State, lab: str, also: Sequence[str]) -> 
         if entry.kind == "sysctl" and namespace and namespace.inode == entry.inode:
             with machine.entered(entry.namespace):
                 namespace.sysctls[entry.object] = sysctl.read(entry.object)
-    look_at_nat(machine, state, lab)
+    look_at_nat(machine, state, lab, {})
     return capture(state, lab, also)
 
 

@@ -122,23 +122,27 @@ def _set_master(state: State, change: c.SetMaster) -> list[c.Change]:
     link = namespace.links[change.end.interface]
     undo: list[c.Change] = [c.SetMaster(change.end, link.master, change.master)]
     if link.master:
-        undo += _port_again(change.end, link)
+        undo += _port_again(change.end, link, namespace.links.get(link.master))
     bridges = [change.end._replace(interface=name) for name in (link.master, change.master)]
     own = [step for end in bridges for step in _own_mtu(state, end)]
     link.master = change.master
     # br_add_if() gives a port its settings, and the bridge's default VLAN.
     link.port = dict(PORT_DEFAULTS) if link.master else {}
-    bridge = namespace.links.get(link.master)
-    pvid = bridge.bridge.get("vlan_default_pvid", 0) if bridge else 0
-    link.vlans = (Vlan(pvid, pvid=True, untagged=True),) if pvid else ()
+    link.vlans = _default_vlans(namespace.links.get(link.master))
     return undo + own + [step for end in bridges for step in _adjust_mtu(state, end)]
 
 
-def _port_again(end: Endpoint, link: Link) -> list[c.Change]:
+def _port_again(end: Endpoint, link: Link, bridge: Link | None) -> list[c.Change]:
     """What makes a link that has joined its bridge again the port that it was."""
     undo: list[c.Change] = [c.SetPort(end, tuple(link.port.items()))] if link.port else []
-    pvid = Vlan(1, pvid=True, untagged=True)
-    return undo + ([c.SetVlans(end, link.vlans, (pvid,))] if link.vlans and link.vlans != (pvid,) else [])
+    joined = _default_vlans(bridge)
+    return undo + ([c.SetVlans(end, link.vlans, joined)] if link.vlans and link.vlans != joined else [])
+
+
+def _default_vlans(bridge: Link | None) -> tuple[Vlan, ...]:
+    """The VLANs that a bridge gives a new port (br_vlan_init())."""
+    pvid = bridge.bridge.get("vlan_default_pvid", 0) if bridge else 0
+    return (Vlan(pvid, pvid=True, untagged=True),) if pvid else ()
 
 
 def _own_mtu(state: State, end: Endpoint) -> list[c.Change]:
@@ -208,7 +212,8 @@ def _remove_link(state: State, change: c.RemoveLink) -> list[c.Change]:
         )
     for end, (link, _routes) in zip(ends, gone):
         if link.master:
-            undo += [c.SetMaster(end, link.master), *_port_again(end, link)]
+            master = state.namespaces[end.namespace].links.get(link.master)
+            undo += [c.SetMaster(end, link.master), *_port_again(end, link, master)]
         undo += [c.AddAddress(end, address) for address in link.addresses]
         if link.up:
             undo.append(c.SetUp(end, True))
@@ -225,7 +230,7 @@ def _free_ports(state: State, end: Endpoint, bridge: Link) -> list[c.Change]:
     for port in state.namespaces[end.namespace].links.values():
         if port.master == bridge.name:
             port_end = end._replace(interface=port.name)
-            undo += [c.SetMaster(port_end, bridge.name), *_port_again(port_end, port)]
+            undo += [c.SetMaster(port_end, bridge.name), *_port_again(port_end, port, bridge)]
             port.master, port.port, port.vlans = "", {}, ()
     return undo + own
 
@@ -254,7 +259,8 @@ def _move_link(state: State, change: c.MoveLink) -> list[c.Change]:
     link, lost = _cut(state, change.end)
     undo: list[c.Change] = [c.MoveLink(change.to, change.end)]
     if link.master:
-        undo += [c.SetMaster(change.end, link.master), *_port_again(change.end, link), *own]
+        master = state.namespaces[change.end.namespace].links.get(link.master)
+        undo += [c.SetMaster(change.end, link.master), *_port_again(change.end, link, master), *own]
         undo += _adjust_mtu(state, bridge)
         link.master, link.port, link.vlans = "", {}, ()
     undo += [c.AddAddress(change.end, address) for address in link.addresses]

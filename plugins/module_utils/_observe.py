@@ -12,7 +12,7 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Iterator, Mapping
 
 from . import _iptables as iptables
 from . import _memory as memory
@@ -21,7 +21,7 @@ from . import _nftables as nftables
 from . import _sysctl as sysctl
 from ._findings import BRIDGE_NETFILTER
 from ._machine import Machine
-from ._model import BIRTH_GROUP, HOST, Endpoint, Link, Namespace, State, Wanted, lab_of
+from ._model import BIRTH_GROUP, HOST, Endpoint, Link, Namespace, State, Wanted, WantedNamespace, lab_of
 from ._namespaces import Handle
 from ._nat import IPTABLES, NFTABLES, NatRule, in_order
 from ._netlink import decode
@@ -61,7 +61,7 @@ def observe(machine: Machine, wanted: Wanted) -> State:
         look.at([HOST, *machine.all_names()])
     _find_sysctls(machine, wanted, state)
     if wanted.prune or any(namespace.nat for namespace in wanted.namespaces.values()):
-        look_at_nat(machine, state, wanted.lab, {n.nat.backend for n in wanted.namespaces.values() if n.nat})
+        look_at_nat(machine, state, wanted.lab, wanted.namespaces)
     return state
 
 
@@ -82,8 +82,8 @@ def _concerns(machine: Machine, name: str, lab: str) -> bool:
             return bool(_nat_of(lab))
 
 
-def look_at_nat(machine: Machine, state: State, lab: str, backends: Collection[str] = ()) -> None:
-    """Read the lab's rules of translation in each namespace of ``state``, and whether others translate there, too."""
+def look_at_nat(machine: Machine, state: State, lab: str, wanted: Mapping[str, WantedNamespace]) -> None:
+    """Read the lab's rules of translation in each namespace; where it wants some, also whether others translate."""
     state.nat_backends = frozenset(
         backend
         for backend, is_there in ((NFTABLES, nftables.available()), (IPTABLES, iptables.available()))
@@ -93,14 +93,18 @@ def look_at_nat(machine: Machine, state: State, lab: str, backends: Collection[s
         with machine.entered(name):
             namespace.legacy_nat = iptables.in_use()
             namespace.nat = {backend: in_order(rules) for backend, rules in _nat_of(lab).items()}
-            others = set()
-            if namespace.legacy_nat and iptables.available() and iptables.others_translate():
-                others.add(IPTABLES)
-            if (namespace.legacy_nat or IPTABLES in backends) and nftables.available() and nftables.others_translate():
-                others.add(NFTABLES)
-            namespace.others_nat = frozenset(others)
-    if any(namespace.legacy_nat for namespace in state.namespaces.values()) or IPTABLES in backends:
-        state.iptables_note = iptables.flavour_note()
+            body = wanted.get(name)
+            if body and body.nat and body.nat.rules and (namespace.legacy_nat or body.nat.backend == IPTABLES):
+                namespace.others_nat = frozenset(_translators(namespace.legacy_nat))
+                state.iptables_note = iptables.flavour_note()
+
+
+def _translators(legacy_nat: bool) -> Iterator[str]:
+    """The backends in which rules that are no lab's translate in the namespace that this thread is in."""
+    if legacy_nat and iptables.available() and iptables.others_translate():
+        yield IPTABLES
+    if nftables.available() and nftables.others_translate():
+        yield NFTABLES
 
 
 def _nat_of(lab: str) -> dict[str, list[NatRule]]:
