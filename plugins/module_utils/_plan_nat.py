@@ -59,9 +59,11 @@ class Nat:
         if not backend:
             self._planner.problem(*self._lack(nat))
             return
-        for item in nat.rules:
-            for text in limits(backend, item.value):
-                self._planner.problem(item.path, text)
+        # The planner itself has found the source of some.
+        paths = {item.value._replace(source=""): item.path for item in nat.rules}
+        for rule in rules:
+            for text in limits(backend, rule):
+                self._planner.problem(paths.get(rule._replace(source=""), nat.path), text)
         self._planner.result.backends[wanted.name] = backend
         self._warn(namespace, backend)
         there = namespace.nat.get(backend)
