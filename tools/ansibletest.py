@@ -53,8 +53,10 @@ class AnsibleTest:
         (tasks / "main.yml").write_text("---\n- name: Nothing\n  ansible.builtin.meta: noop\n")
         return self.command("integration", PREPARATION)
 
-    def integration(self) -> tuple[list[str], dict[str, str]]:
-        return self.command("integration", "--allow-destructive", "--allow-root", "--exclude", PREPARATION)
+    def integration(self, *targets: str) -> tuple[list[str], dict[str, str]]:
+        """The named targets, or all."""
+        wanted = targets or ("--exclude", PREPARATION)
+        return self.command("integration", "--allow-destructive", "--allow-root", *wanted)
 
     def stage(self, instead: str | None = None) -> None:
         """Copy what git knows or would add. A symlink would not do: ansible-test resolves it and loses the tree.

@@ -129,7 +129,7 @@ def units(run: Run) -> None:
 
 
 def integration(run: Run) -> None:
-    """ansible-test integration on a throw-away host, once with the oldest of everything and once with the newest."""
+    """ansible-test integration on a throw-away host: all with the newest of everything, the examples with the oldest."""
     need_commands(KERNEL_TOOLS)
     for version in controllers(run):
         test = AnsibleTest(version)
@@ -139,7 +139,7 @@ def integration(run: Run) -> None:
         # A throw-away host has no network, so what ansible-test installs has to be there before.
         if not run.check(f"{title}: preparation", *test.prepare_integration(), cwd=test.tree, counts=False):
             return
-        command, environment = test.integration()
+        command, environment = test.integration(*(["examples"] if old else []))
         run.check(title, [THROWAWAY_HOST, *command], environment, cwd=test.tree)
 
 
