@@ -129,7 +129,7 @@ def units(run: Run) -> None:
 
 
 def integration(run: Run) -> None:
-    """ansible-test integration on a throw-away host: all with the newest of everything, the examples with the oldest."""
+    """ansible-test integration on a throw-away host: all with the newest of everything, examples with the oldest."""
     need_commands(KERNEL_TOOLS)
     for version in controllers(run):
         test = AnsibleTest(version)

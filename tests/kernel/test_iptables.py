@@ -815,3 +815,17 @@ def test_the_flavour_of_the_administrators_iptables(
     else:
         monkeypatch.setattr(iptables.shutil, "which", lambda *_arguments, **_options: None)
     assert ("iptables-legacy-save" in iptables.flavour_note()) == noted
+
+
+@pytest.mark.usefixtures("host")
+def test_others_rules_are_told_from_those_of_any_lab() -> None:
+    assert not iptables.others_translate()
+    assert tables() == []
+    iptables.replace("one", [NatRule(POSTROUTING, "masquerade"), NatRule(POSTROUTING, "masquerade", 6)])
+    iptables.replace("", [NatRule(POSTROUTING, "masquerade")])
+    assert not iptables.others_translate()
+    for family in (4, 6):
+        nat("-A", "POSTROUTING", "-m", "comment", "--comment", "not nslab:one", "-j", "MASQUERADE", family=family)
+        assert iptables.others_translate()
+        nat("-F", family=family)
+    assert not iptables.others_translate()

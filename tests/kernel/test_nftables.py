@@ -750,8 +750,9 @@ def test_a_kernel_without_nftables(
     error: bytes, read: str | None, replace: str, program: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such kernels cannot be had here, so the words are those that nft has for them."""
+    monkeypatch.setattr(_nftables, "_is_there", lambda _lab: True)
     monkeypatch.setattr(_nftables, "_program", lambda: "nft")
-    monkeypatch.setattr(_nftables, "_ask_program", lambda _program, _text: (1, b"", error))
+    monkeypatch.setattr(_nftables, "_ask_program", lambda _program, _text, _as_json: (1, b"", error))
     if read is None:
         assert _nftables.read("t") is None
     else:
@@ -773,13 +774,18 @@ def test_an_expression_that_the_kernel_lacks_is_not_found() -> None:
         assert "Could not process rule: No such file or directory" in done.stderr
 
 
+@pytest.mark.usefixtures("host")
 def test_a_machine_without_nftables(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _nftables.available()
+    nft("add table inet nslab-t")
     monkeypatch.setattr(_nftables, "_binding", lambda: None)
     monkeypatch.setattr(_nftables, "_program", lambda: None)
     assert not _nftables.available()
     with pytest.raises(Missing, match="neither its Python binding nor the program nft"):
         _nftables.read("t")
+    # What is not there needs no program to be found out.
+    assert _nftables.read("other") is None
+    assert _nftables.save("other") == ""
 
 
 @pytest.mark.usefixtures("host")
@@ -797,6 +803,7 @@ def test_a_broken_program(
     path = tmp_path / "nft"
     path.write_text(script)
     path.chmod(0o755)
+    nft("add table inet nslab-t")
     monkeypatch.setattr(_nftables, "_program", lambda: str(path))
     monkeypatch.setattr(_nftables, "_PROGRAM_SECONDS", 0.2)
     with pytest.raises(NslabError, match=words):
@@ -806,6 +813,23 @@ def test_a_broken_program(
 def test_the_program_is_found_without_the_administrators_path(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     assert str(_nftables._program.__wrapped__()).endswith("sbin/nft")
+
+
+@pytest.mark.usefixtures("host", "either")
+def test_what_was_saved_comes_back_whatever_it_was() -> None:
+    _nftables.replace("t", TABLE)
+    nft("add rule inet nslab-t postrouting ip saddr 10.77.0.0/16 accept")
+    nft("add set inet nslab-t somebodys { type ipv4_addr; elements = { 192.0.2.1 }; }")
+    nft("add table ip others")
+    before = ruleset()
+    saved = _nftables.save("t")
+    for rules in (TABLE[:1], []):
+        _nftables.replace("t", rules)
+        assert ruleset() != before
+        _nftables.restore("t", saved)
+        # The order of the tables is that in which they were made.
+        assert sorted(ruleset().splitlines()) == sorted(before.splitlines())
+        assert _nftables.save("t") == saved
 
 
 # --- namespaces, threads, and what they leave behind -----------------------------------------------------------------
