@@ -276,7 +276,7 @@ class Application:
                 before = iptables.replace(self._lab, change.rules)
                 self._iptables_before.setdefault(change.namespace, before)
             else:
-                if any(rule.unknown for rule in change.before):
+                if not change.before or any(rule.unknown for rule in change.before):
                     self._nftables_before[change.namespace] = nftables.save(self._lab)
                 nftables.replace(self._lab, change.rules)
 

@@ -70,6 +70,9 @@ def _snat(rule: NatRule) -> Document:
 
 def _dnat(rule: NatRule, rules: Sequence[NatRule]) -> Document:
     body = {**_matches(rule, "port" if "," not in rule.destination_ports else "ports"), "to_destination": rule.to}
+    if not rule.local and not rule.destination:
+        # Without it the rule would be for what is addressed to the namespace itself.
+        body["destination"] = "0.0.0.0/0" if rule.family == 4 else "::/0"
     if output_of(rule) in rules:
         body["local"] = True
     if rule.to_address and hairpin_of(rule) in [other._replace(source="") for other in rules]:

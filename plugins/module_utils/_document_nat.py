@@ -72,7 +72,8 @@ def _read(reader: Reader, value: Any, path: str, lab: str, read: Any) -> list[Wa
             continue
         for rule in rules:
             known = seen.setdefault((rule.value, rule.hairpin), at)
-            if known != at and not rule.hairpin:
+            # Entries for different packets may have the same companion: for what the namespace sends, for neighbours.
+            if known != at and rule.value.chain != "output" and not rule.hairpin:
                 reader.problem(at, f"says the same as {known}; leave one of them out")
                 break
             if known == at:
@@ -150,20 +151,20 @@ class _Entry:
             self.reader.problem(path, f"{text!r} is every address, so that nothing is left to match")
         return str(network)
 
-    def families(self) -> tuple[int, ...]:
+    def families(self, matches: dict[str, Any], to_key: str, to_address: str) -> tuple[int, ...]:
         """The address families that the entry is for: those of its addresses, or what it says, or both."""
         found: dict[int, str] = {}
-        for key in ("family", "source", "not_source", "destination", "not_destination", "to_source", "to_destination"):
-            value = self.body.get(key)
-            if key == "family" and value is not None:
-                found[_FAMILIES[self.reader.choice(value, f"{self.path}.family", _FAMILIES)]] = "family"
-            elif isinstance(value, str) and not value.startswith(":"):
-                family = 6 if value.count(":") > 1 or value.startswith("[") else 4
-                self._agree(found, family, key)
-        protocol = self.body.get("protocol")
-        family_of_protocol = _FAMILY_OF_PROTOCOL.get(_ALIASES.get(str(protocol), str(protocol)))
-        if family_of_protocol:
-            self._agree(found, family_of_protocol, "protocol")
+        said = self.body.get("family")
+        if said is not None and said == self.reader.choice(said, f"{self.path}.family", _FAMILIES):
+            found[_FAMILIES[said]] = "family"
+        for name in ("source", "destination"):
+            if matches.get(name):
+                self._agree(found, _family_of(matches[name]), name if name in self.body else f"not_{name}")
+        if to_address:
+            self._agree(found, _family_of(to_address), to_key)
+        protocol = "" if "protocol" in matches["negated"] else matches.get("protocol", "")
+        if protocol in _FAMILY_OF_PROTOCOL:
+            self._agree(found, _FAMILY_OF_PROTOCOL[protocol], "protocol")
         return tuple(found) or (4, 6)
 
     def _agree(self, found: dict[int, str], family: int, key: str) -> None:
@@ -257,7 +258,7 @@ def _snat(entry: _Entry) -> list[WantedNatRule]:
     to_address, to_ports = entry.target("to_source") if "to_source" in entry.body else ("", "")
     if masquerade and "to_source" in entry.body:
         entry.problem("masquerade", "stands beside 'to_source'; masquerading takes the address of the interface itself")
-    elif not masquerade and "to_source" not in entry.body:
+    elif "to_source" not in entry.body and entry.body.get("masquerade", False) is False:
         entry.problem("to_source", "is missing: the new source address; or say 'masquerade: true'")
     entry.check_ports(matches, to_ports, "destination_ports", "to_source")
     rule = NatRule(
@@ -269,7 +270,8 @@ def _snat(entry: _Entry) -> list[WantedNatRule]:
         **entry.flags(),
         **matches,
     )
-    return [WantedNatRule(_normal(rule._replace(family=family)), entry.path) for family in entry.families()]
+    families = entry.families(matches, "to_source", to_address)
+    return [WantedNatRule(_normal(rule._replace(family=family)), entry.path) for family in families]
 
 
 def _dnat(entry: _Entry) -> list[WantedNatRule]:
@@ -287,7 +289,9 @@ def _dnat(entry: _Entry) -> list[WantedNatRule]:
         return []
     to_address, to_ports = entry.target("to_destination")
     entry.check_ports(matches, to_ports, port_key, "to_destination")
-    if not any(matches.get(key) for key in ("protocol", "source", "destination", "in_interface", "mark")):
+    says = [matches.get(key, "") for key in ("protocol", "source", "destination", "in_interface", "mark")]
+    says[1] = "" if says[1].endswith("/0") else says[1]
+    if not any(says) and port_key not in entry.body:
         what = "'protocol' and 'port', 'destination', 'source' or 'in_interface'"
         entry.problem(
             "", f"says nothing of what it is for, so that it would catch all that comes in: {what} is missing"
@@ -305,8 +309,15 @@ def _dnat(entry: _Entry) -> list[WantedNatRule]:
     local, hairpin = entry.flag("local"), entry.flag("hairpin")
     if hairpin and (not to_address or "-" in to_address):
         entry.problem("hairpin", "needs one address in 'to_destination', whose neighbours it is for")
+    if local and "destination" in matches["negated"]:
+        # A rule has one match of the destination, and that of what is sent leaves out the loopback addresses.
+        entry.problem(
+            "not_destination",
+            "stands beside 'local', and would then also catch what the namespace sends to its own loopback addresses; "
+            "say 'destination', or make it two rules",
+        )
     rules = []
-    for family in entry.families():
+    for family in entry.families(matches, "to_destination", to_address):
         one = _normal(rule._replace(family=family))
         rules.append(WantedNatRule(one, entry.path))
         if local:
@@ -327,12 +338,16 @@ def _normal(rule: NatRule) -> NatRule:
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
+def _family_of(address: str) -> int:
+    return 6 if ":" in address else 4
+
+
 def _protocol(reader: Reader, value: Any, path: str) -> str:
     text = _ALIASES.get(str(value), str(value))
     names = {number: name for name, number in PROTOCOLS.items()}
     if text in PROTOCOLS:
         return text
-    if isinstance(value, bool) or not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 255:
+    if isinstance(value, bool) or not _is_number(text) or not 1 <= int(text) <= 255:
         reader.problem(path, f"{show(value)} is no protocol: {enumeration(PROTOCOLS, 'or')}, or a number from 1 to 255")
         return ""
     return names.get(int(text), str(int(text)))
@@ -355,7 +370,7 @@ def _mark(reader: Reader, value: Any, path: str) -> str:
 
 def _ports(reader: Reader, value: Any, path: str) -> str:
     """Ports and ranges in ascending order, with those that touch made one."""
-    items = list(value) if isinstance(value, (list, tuple)) else str(value).split(",")
+    items = list(value) if isinstance(value, (list, tuple)) else value.split(",") if isinstance(value, str) else [value]
     if isinstance(value, (list, tuple)) and not items:
         reader.problem(path, "is empty; leave it out for all ports")
     before = len(reader.problems)
@@ -374,10 +389,15 @@ def _ports(reader: Reader, value: Any, path: str) -> str:
     return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in joined)
 
 
+def _is_number(text: str) -> bool:
+    # Python takes no number of thousands of digits.
+    return text.isascii() and text.isdigit() and len(text) <= 10
+
+
 def _one_range(reader: Reader, value: Any, path: str) -> str:
     text = str(value).strip().replace(":", "-")
     ends = text.split("-")
-    if isinstance(value, bool) or len(ends) > 2 or not all(end.isascii() and end.isdigit() for end in ends):
+    if isinstance(value, bool) or len(ends) > 2 or not all(map(_is_number, ends)):
         reader.problem(path, f"{show(value)} is no port such as 80, and no range such as 8000-8100")
         return ""
     numbers = [int(end) for end in ends]

@@ -415,12 +415,12 @@ def _remove_route(state: State, change: c.RemoveRoute) -> list[c.Change]:
 
 def _set_nat(state: State, change: c.SetNat) -> list[c.Change]:
     nat = state.namespaces[change.namespace].nat
-    before = nat.get(change.backend, ())
+    before, is_there = nat.get(change.backend, ()), change.backend in nat
     if change.rules:
         nat[change.backend] = change.rules
     else:
         nat.pop(change.backend, None)
-    if any(rule.unknown for rule in before):
+    if any(rule.unknown for rule in before) or (is_there and not before):
         return [c.RestoreNat(change.namespace, change.backend)]
     return [c.SetNat(change.namespace, change.backend, before, change.rules)]
 

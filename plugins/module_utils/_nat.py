@@ -75,8 +75,11 @@ class NatRule(NamedTuple):
     @property
     def kind(self) -> str:
         """What it is for, ``snat`` or ``dnat``: one that goes with a published port counts as that."""
-        hairpin = self.comment == HAIRPIN or self.comment.startswith(f"{HAIRPIN} ")
-        return "snat" if self.chain == "postrouting" and not hairpin else "dnat"
+        return "snat" if self.chain == "postrouting" and not self.is_hairpin else "dnat"
+
+    @property
+    def is_hairpin(self) -> bool:
+        return self.comment == HAIRPIN or self.comment.startswith(f"{HAIRPIN} ")
 
     def __str__(self) -> str:
         if self.unknown:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from . import _changes as c
 from ._model import Namespace, WantedNamespace, WantedNat, WantedNatRule
-from ._nat import CHAINS, IPTABLES, NFTABLES, NatRule, in_order, limits
+from ._nat import CHAINS, IPTABLES, NFTABLES, NatRule, hairpin_of, in_order, limits, output_of
 
 if TYPE_CHECKING:
     from ._plan import Planner
@@ -59,11 +59,12 @@ class Nat:
         if not backend:
             self._planner.problem(*self._lack(nat))
             return
-        # The planner itself has found the source of some.
-        paths = {item.value._replace(source=""): item.path for item in nat.rules}
+        paths = {item.value._replace(source=""): item.path for item in reversed(nat.rules)}
         for rule in rules:
             for text in limits(backend, rule):
-                self._planner.problem(paths.get(rule._replace(source=""), nat.path), text)
+                # Rules that are there and not spoken of go to the backend of the others.
+                known = paths.get(rule._replace(source=""))
+                self._planner.problem(known or nat.path, text if known else f"{text}, which is needed for: {rule}")
         self._planner.result.backends[wanted.name] = backend
         self._warn(namespace, backend)
         there = namespace.nat.get(backend)
@@ -120,11 +121,11 @@ class Nat:
         if len(namespace.nat) > 1:
             there = list(dict.fromkeys(there))
         wanted = [self._completed(item, namespace) for item in nat.rules]
-        absent = {self._completed(item, namespace) for item in nat.absent_rules}
+        there = _without(there, nat.absent_rules)
         rules: list[NatRule] = []
         # The rules of published ports go first in their chain.
         for kind in ("dnat", "snat"):
-            have = [rule for rule in there if rule.kind == kind and rule not in absent]
+            have = [rule for rule in there if rule.kind == kind]
             if kind in nat.kinds:
                 want = [rule for rule in wanted if rule.kind == kind]
                 have = want if nat.purge else _merged(have, want)
@@ -151,6 +152,19 @@ class Nat:
             )
             return item.value
         return item.value._replace(source=str(max(networks, key=lambda network: network.prefixlen)))
+
+
+def _without(there: list[NatRule], absent: list[WantedNatRule]) -> list[NatRule]:
+    """The rules that stay. What goes with a published port stays while another one of those that stay may need it."""
+    going = {item.value for item in absent}
+    left = [rule for rule in there if rule.chain == "prerouting" and rule not in going]
+    needed = {output_of(rule) for rule in left} | {hairpin_of(rule) for rule in left}
+    # Of a hairpin the prefix is only known from what the interfaces have, which may be something else by now.
+    return [
+        rule
+        for rule in there
+        if (plain := rule._replace(source="") if rule.is_hairpin else rule) not in going or plain in needed
+    ]
 
 
 def _merged(there: list[NatRule], wanted: list[NatRule]) -> list[NatRule]:

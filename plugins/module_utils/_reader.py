@@ -95,7 +95,7 @@ class Reader:
         return float(value)
 
     def choice(self, value: Any, path: str, choices: Collection[str]) -> str:
-        if value in choices:
+        if isinstance(value, str) and value in choices:
             return str(value)
         near = suggestion(str(value), choices, listed=False)
         self.problem(path, f"{show(value)} is not one of {enumeration(choices, 'and')}{near}")
@@ -112,11 +112,16 @@ class Reader:
         name = self.string(value, path)
         if not isinstance(value, str):
             return name
-        length = len(name.encode("utf-8", "surrogateescape"))
+        try:
+            length = len(name.encode("utf-8", "surrogateescape"))
+        except UnicodeEncodeError:
+            self.problem(path, f"{name!r} is no name for an interface: it is no text")
+            return name
         if not 1 <= length <= 15:
             self.problem(path, f"{name!r} is {length} bytes long; an interface name has 1 to 15 (IFNAMSIZ)")
-        elif name in (".", "..") or any(c in "/:%" or c.isspace() for c in name):
-            # The kernel takes % for a template: "a%d" would silently become "a0" (dev_alloc_name()).
+        elif name in (".", "..") or any(c in "/:%\0" or c.isspace() for c in name):
+            # The kernel takes % for a template: "a%d" would silently become "a0" (dev_alloc_name()). With the byte 0 it
+            # sees the name end.
             self.problem(path, f"{name!r} is no name for an interface: it must not hold '/', ':', '%' or white space")
         elif name in ("all", "default"):
             self.problem(path, f"{name!r} is no name for an interface: sysctls use it for something else")
