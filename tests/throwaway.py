@@ -17,6 +17,7 @@ import os
 import re
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -87,6 +88,14 @@ def ip(*arguments: str) -> str:
     namespace, arguments = (arguments[1], arguments[2:]) if arguments[0] == "-n" else (None, arguments)
     done = subprocess.run([*_inside(namespace), "ip", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"ip {' '.join(arguments)}: exit status {done.returncode}: {done.stderr.strip()}"
+    return done.stdout
+
+
+def within(namespace: str | None, *command: str, text: str = "") -> str:
+    """Run any command in a namespace, None for the host; return what it prints."""
+    whole = [*_inside(namespace), *command]
+    done = subprocess.run(whole, input=text, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: exit status {done.returncode}: {done.stderr.strip()}"
     return done.stdout
 
 
@@ -169,6 +178,47 @@ def ping(namespace: str | None, to: str, wait_seconds: int = 5) -> tuple[bool, s
     environment = {**os.environ, "LC_ALL": "C"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     return done.returncode == 0, done.stdout + done.stderr
+
+
+# Who sees whom
+
+_SERVER = """
+import socket, sys
+listener = socket.create_server(("::", int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)
+print("ready", flush=True)
+while True:
+    connection, peer = listener.accept()
+    connection.sendall(peer[0].removeprefix("::ffff:").encode())
+    connection.close()
+"""
+
+_CLIENT = """
+import socket, sys
+try:
+    with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2) as connection:
+        print(connection.recv(100).decode())
+except OSError:
+    pass
+"""
+
+
+@contextlib.contextmanager
+def served(namespace: str | None, port: int) -> Iterator[None]:
+    """A server in a namespace that tells each client by which address it sees it."""
+    command = [*_inside(namespace), sys.executable, "-c", _SERVER, str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            assert server.stdout.readline() == "ready\n"
+            yield
+        finally:
+            server.kill()
+
+
+def seen(source: str | None, to: str, port: int) -> str:
+    """By which address the server at the other end sees a client; empty if they do not come together."""
+    command = [*_inside(source), sys.executable, "-c", _CLIENT, to, str(port)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 # Snapshots

@@ -31,7 +31,7 @@ def test_role_and_document_make_the_same(ansible: Controller, tmp_path: Path) ->
         assert comparable(snapshot()) == built
 
 
-@pytest.mark.parametrize("role", ["host_link", "bridged"])
+@pytest.mark.parametrize("role", ["host_link", "bridged", "containers"])
 def test_the_other_roles_too(ansible: Controller, tmp_path: Path, role: str) -> None:
     file = tmp_path / "captured.json"
     plays = [apply_role(role), capture(role, file), apply("compare", file, check_mode=True)]

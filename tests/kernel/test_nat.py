@@ -19,7 +19,7 @@ from ansible_collections.nslab.netns.plugins.module_utils._document import read_
 from ansible_collections.nslab.netns.plugins.module_utils._errors import NslabError, Refused, StepFailed
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from applying import fail_each_call, host_without_lab_traces, kill_at, module, netns, outcome, refused, run, words
-from throwaway import differences, eventually, firewall, ip, without
+from throwaway import differences, eventually, firewall, ip, seen, served, within, without
 
 #: pytest-xdist has a thread of its own; a module has none.
 pytestmark = [
@@ -76,10 +76,7 @@ def translating(backend: str = "nftables") -> Document:
 
 
 def sh(*command: str, namespace: str = "router", text: str = "") -> str:
-    inside = ["nsenter", f"--net=/run/netns/{namespace}", *command] if namespace else list(command)
-    done = subprocess.run(inside, input=text, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(command)}: exit status {done.returncode}: {done.stderr.strip()}"
-    return done.stdout
+    return within(namespace or None, *command, text=text)
 
 
 def legacy_tables(namespace: str = "router") -> list[str]:
@@ -88,43 +85,6 @@ def legacy_tables(namespace: str = "router") -> list[str]:
 
 
 # --- packets ----------------------------------------------------------------------------------------------------------
-
-_SERVER = """
-import socket, sys
-listener = socket.create_server(("::", int(sys.argv[1])), family=socket.AF_INET6, dualstack_ipv6=True)
-print("ready", flush=True)
-while True:
-    connection, peer = listener.accept()
-    connection.sendall(peer[0].removeprefix("::ffff:").encode())
-    connection.close()
-"""
-
-_CLIENT = """
-import socket, sys
-try:
-    with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=2) as connection:
-        print(connection.recv(100).decode())
-except OSError:
-    pass
-"""
-
-
-@contextlib.contextmanager
-def served(namespace: str, port: int) -> Iterator[None]:
-    """A server in a namespace that tells each client by which address it sees it."""
-    command = ["nsenter", f"--net=/run/netns/{namespace}", sys.executable, "-c", _SERVER, str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            assert server.stdout.readline() == "ready\n"
-            yield
-        finally:
-            server.kill()
-
-
-def seen(source: str, to: str, port: int) -> str:
-    """By which address the server at the other end sees a client; empty if they do not come together."""
-    return sh(sys.executable, "-c", _CLIENT, to, str(port), namespace=source).strip()
 
 
 def awake() -> None:
@@ -482,6 +442,7 @@ def backends(document: Document, check: bool = False) -> tuple[dict[str, str], l
 
 def test_auto_takes_nftables_and_keeps_what_holds_the_rules() -> None:
     run(lab("auto"))
+    backends(translating("iptables"), check=True)
     assert backends(translating("auto"), check=True) == ({"router": "nftables"}, [])
     assert legacy_tables() == []
     assert backends(translating("auto")) == ({"router": "nftables"}, [])
