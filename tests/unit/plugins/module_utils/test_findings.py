@@ -106,6 +106,34 @@ def test_a_bridge_whose_packets_the_firewall_sees() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("to_source", "strange"),
+    [
+        ("10.0.2.1", ""),
+        ("10.0.1.1", ""),
+        (":1024-2047", ""),
+        ("10.0.2.9", "10.0.2.9"),
+        ("10.0.2.9:1024-2047", "10.0.2.9"),
+        ("10.0.2.1-10.0.2.3", "10.0.2.3"),
+        ("10.0.2.8-10.0.2.9", "10.0.2.8 or 10.0.2.9"),
+        ("fd00::1", "fd00::1"),
+    ],
+)
+def test_a_source_that_the_namespace_does_not_have(to_source: str, strange: str) -> None:
+    document = routed()
+    rules = [{"masquerade": True, "mark": 7}, {"protocol": "tcp", "to_source": to_source}]
+    document["namespaces"]["router"]["snat"] = rules
+    state = fresh()
+    state.nat_backends = frozenset(("nftables",))
+    findings = plan(read_topology(document).wanted, state).findings
+    assert [(finding.code, finding.path) for finding in findings] == (
+        [("unowned-source", "namespaces.router.snat[1].to_source")] if strange else []
+    )
+    if strange:
+        assert f"the namespace router does not have the address {strange}, so that" in findings[0].text
+        assert "it has 10.0.1.1, 10.0.2.1" in findings[0].text
+
+
 def test_strict_refuses() -> None:
     wanted = read_topology(containers("172.18.0.11/16", "172.18.0.21/16")).wanted
     wanted.strict = True
