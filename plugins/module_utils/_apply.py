@@ -13,6 +13,7 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import contextlib
+import errno
 import select
 import signal
 import threading
@@ -26,7 +27,7 @@ from . import _iptables as iptables
 from . import _memory as memory
 from . import _nftables as nftables
 from . import _sysctl as sysctl
-from ._errors import NslabError, StepFailed
+from ._errors import KernelError, NslabError, StepFailed
 from ._machine import Machine
 from ._model import BIRTH_GROUP, Endpoint, Remembered, State
 from ._nat import IPTABLES
@@ -39,6 +40,10 @@ _DAD_SECONDS = 5.0
 _POLL_SECONDS = 0.02
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _GoneMeanwhile(Exception):
+    """What a step shall remove is gone already."""
 
 
 class Application:
@@ -96,6 +101,9 @@ class Application:
             if step.remember:
                 self._remember(step.remember)
             self._make(step.change)
+        except _GoneMeanwhile:
+            # What somebody else has removed is not made again by a rollback.
+            return
         except (NslabError, OSError) as error:
             if isinstance(step.change, (c.SetLink, c.SetBridge, c.SetPort, c.SetVlans)):
                 # One step may set several things; the kernel stops at the one that fails (do_setlink()).
@@ -123,6 +131,8 @@ class Application:
             for change in step.undo:
                 try:
                     self._make(change)
+                except _GoneMeanwhile:
+                    pass
                 except (NslabError, OSError) as error:
                     remains.append(f"{change.describe()}: {_words(error)}")
         self._journal.clear()
@@ -233,7 +243,13 @@ class Application:
         encode.set_vlans(self._machine.session(change.end.namespace), self._index(change.end), remove, add)
 
     def _remove_link(self, change: c.RemoveLink) -> None:
-        encode.remove_link(self._machine.session(change.end.namespace), self._index(change.end))
+        try:
+            encode.remove_link(self._machine.session(change.end.namespace), self._index(change.end))
+        except KernelError as error:
+            # The kernel takes the ends of veths to a namespace that was removed in its own time.
+            if error.number == errno.ENODEV:
+                raise _GoneMeanwhile from error
+            raise
 
     def _move_link(self, change: c.MoveLink) -> None:
         index = self._index(change.end)

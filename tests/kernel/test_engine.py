@@ -160,6 +160,24 @@ def test_a_deleted_namespace_is_made_again() -> None:
     assert run(routed()) == []
 
 
+def test_what_somebody_removes_first_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(routed())
+    remove = _apply.encode.remove_link
+
+    def late(session: Any, index: int) -> None:
+        ip("-n", "router", "link", "delete", "veth-cli")
+        remove(session, index)
+
+    document = routed()
+    del document["namespaces"]["client"], document["links"][1], document["namespaces"]["router"]["routes"][1]
+    del document["namespaces"]["router"]["interfaces"]["veth-cli"]
+    with monkeypatch.context() as patch:
+        patch.setattr(_apply.encode, "remove_link", late)
+        run(document)
+    assert run(document) == []
+    assert named_namespaces() == ["router", "server"]
+
+
 def test_several_at_once() -> None:
     run(routed())
     right = snapshot()
