@@ -6,6 +6,7 @@ PYTHON ?= python3
 topology ?=
 stage ?=
 args ?=
+only ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help lab teardown audit test lint format docs bench clean
@@ -37,8 +38,8 @@ docs: ## Build the reference of the modules and roles as HTML, in .cache/docs/bu
 	@$(PYTHON) tools/within.py docs antsibull-docs sphinx-init --use-current --lenient --squash-hierarchy --dest-dir .cache/docs nslab.netns
 	@cd .cache/docs && $(PYTHON) ../../tools/within.py docs bash build.sh
 
-bench: ## Measure the collection beside ip -batch, a shell script, command tasks and ifstate
-	@$(PYTHON) tools/within.py bench tools/throwaway-host.sh python benchmarks/run.py
+bench: ## Measure the collection beside ip -batch, nft, a shell script, command tasks and ifstate; only=PART for a part
+	@$(PYTHON) tools/within.py bench tools/throwaway-host.sh python benchmarks/run.py $(if $(only),--only $(only))
 
 clean: ## Remove what was installed, cached and built; running labs stay
 	rm -rf .cache .ansible .hypothesis .mypy_cache .pytest_cache .ruff_cache tests/output

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import shlex
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,14 +24,18 @@ Calls = Iterable[tuple[str, str]]
 
 class Lab(NamedTuple):
     document: Document
-    #: A ping that works only if the lab stands: from a namespace to an address.
-    proof: tuple[str, str]
+    #: A shell command that succeeds only if the lab stands.
+    proof: str
+
+
+def _ping(namespace: str, address: str) -> str:
+    return f"nsenter --net=/run/netns/{namespace} ping -n -c 1 -i 0.2 -w 5 {address}"
 
 
 def routed() -> Lab:
     """The lab that `make lab` builds."""
     text = (ROOT / "playbooks/topologies/routed.yml").read_text(encoding="utf-8")
-    return Lab(yaml.safe_load(text), ("server", "2.2.2.2"))
+    return Lab(yaml.safe_load(text), _ping("server", "2.2.2.2"))
 
 
 def fan(size: int) -> Lab:
@@ -48,8 +53,58 @@ def fan(size: int) -> Lab:
         }
         links.append({"endpoints": [f"{HOST}:v{number}", f"n{number}:eth0"]})
     # The host's end of the first veth, seen from the last namespace: there is no way but the default route.
-    proof = (f"n{size}", host["v1"]["addresses"][0].split("/")[0])
+    proof = _ping(f"n{size}", host["v1"]["addresses"][0].split("/")[0])
     return Lab({"name": "fan", "namespaces": namespaces, "links": links}, proof)
+
+
+def hub(size: int) -> Lab:
+    """Many namespaces on one bridge of the host, each with an address and a default route."""
+    ports = [f"p{number}" for number in range(1, size + 1)]
+    bridge = {"br0": {"addresses": ["10.128.0.1/16"], "ports": ports}}
+    namespaces: dict[str, Any] = {HOST: {"interfaces": {}, "bridges": bridge}}
+    addresses = ipaddress.IPv4Network("10.128.0.0/16").hosts()
+    next(addresses)
+    for number, address in zip(range(1, size + 1), addresses):
+        namespaces[f"n{number}"] = {
+            "interfaces": {"eth0": {"addresses": [f"{address}/16"]}},
+            "routes": [{"to": "default", "via": "10.128.0.1"}],
+        }
+    links = [{"endpoints": [f"{HOST}:{port}", f"n{number}:eth0"]} for number, port in enumerate(ports, 1)]
+    last = namespaces[f"n{size}"]["interfaces"]["eth0"]["addresses"][0].split("/")[0]
+    return Lab({"name": "hub", "namespaces": namespaces, "links": links}, _ping("n1", last))
+
+
+def rules(size: int, backend: str) -> Lab:
+    """One namespace with many rules of source address translation."""
+    sources = ipaddress.IPv4Network("10.128.0.0/9").subnets(new_prefix=29)
+    snat = [
+        {"source": str(source), "out_interface": "eth0", "to_source": f"192.0.2.{1 + number % 250}"}
+        for number, source in zip(range(size), sources)
+    ]
+    listing = "nft list ruleset | grep -c 'snat ip to'"
+    if backend == "iptables":
+        listing = "iptables-legacy-save -t nat | grep -c 'j SNAT'"
+    proof = f"test $(nsenter --net=/run/netns/r sh -c {shlex.quote(listing)}) = {size}"
+    return Lab({"name": "rules", "namespaces": {"r": {"snat": snat, "nat_backend": backend}}, "links": []}, proof)
+
+
+def nft(document: Document) -> str:
+    """The rules as nft takes them from a file, in a table that is replaced as a whole."""
+    lines = ["table inet bench", "delete table inet bench", "table inet bench {", "chain postrouting {"]
+    lines.append("type nat hook postrouting priority srcnat;")
+    for rule in document["namespaces"]["r"]["snat"]:
+        match = f'ip saddr {rule["source"]} oifname "{rule["out_interface"]}"'
+        lines.append(f'{match} snat ip to {rule["to_source"]} comment "bench"')
+    return "\n".join([*lines, "}", "}", ""])
+
+
+def iptables(document: Document) -> str:
+    """The rules as iptables-legacy-restore takes them, which replaces the table as a whole."""
+    lines = ["*nat"]
+    for rule in document["namespaces"]["r"]["snat"]:
+        match = f"-s {rule['source']} -o {rule['out_interface']} -m comment --comment bench"
+        lines.append(f"-A POSTROUTING {match} -j SNAT --to-source {rule['to_source']}")
+    return "\n".join([*lines, "COMMIT", ""])
 
 
 # The lab as calls of ip: without `ip`, and without the option for the namespace.
@@ -65,6 +120,7 @@ def calls(document: Document) -> Iterator[tuple[str, str]]:
     for namespace, body in document["namespaces"].items():
         if namespace != HOST:
             yield namespace, "link set lo up"
+        yield from _bridges(namespace, body.get("bridges", {}))
         for name, interface in body["interfaces"].items():
             for address in interface["addresses"]:
                 yield namespace, f"address add {address} dev {name}"
@@ -75,9 +131,27 @@ def calls(document: Document) -> Iterator[tuple[str, str]]:
             yield namespace, f"route add {route['to']} via {route['via']}"
 
 
+def _bridges(namespace: str, bridges: Document) -> Iterator[tuple[str, str]]:
+    for name, bridge in bridges.items():
+        yield namespace, f"link add {name} type bridge"
+        for address in bridge["addresses"]:
+            yield namespace, f"address add {address} dev {name}"
+        for port in bridge["ports"]:
+            yield namespace, f"link set {port} master {name} up"
+
+
+def last_calls(document: Document) -> Iterator[tuple[str, str]]:
+    """What is best done when all else is: a bridge that is up tells all its ports of each that comes up."""
+    for namespace, body in document["namespaces"].items():
+        for name in body.get("bridges", {}):
+            yield namespace, f"link set {name} up"
+
+
 def removals(document: Document) -> Iterator[tuple[str, str]]:
     for name in _named(document):
         yield HOST, f"netns del {name}"
+    for name in document["namespaces"].get(HOST, {}).get("bridges", {}):
+        yield HOST, f"link del {name}"
 
 
 def dumps(document: Document) -> Iterator[tuple[str, str]]:
@@ -94,7 +168,7 @@ def sysctls(document: Document, write: bool) -> Iterator[tuple[str, str]]:
             yield namespace, f"sysctl -qw {key}={value}" if write else f"sysctl -n {key}"
 
 
-def ip_batch(lines: Calls, inside: Calls = (), options: str = "") -> str:
+def ip_batch(lines: Calls, inside: Calls = (), options: str = "", last: Calls = ()) -> str:
     """A script with one process of ip for each namespace, which is as few as ip can do with.
 
     `inside`: commands to run in namespaces, without the mounts that `ip netns exec` makes for each.
@@ -108,6 +182,7 @@ def ip_batch(lines: Calls, inside: Calls = (), options: str = "") -> str:
             text = "\n".join(batch)
             script.append(f"{_ip(namespace)} {options} -batch - <<END\n{text}\nEND\n")
     script += [f"nsenter --net=/run/netns/{namespace} {command}\n" for namespace, command in inside]
+    script += [f"{_ip(namespace)} {arguments}\n" for namespace, arguments in last]
     return "".join(script)
 
 

@@ -30,26 +30,41 @@ PLAYBOOK_MORE_THAN_EMPTY = 1.0
 ENGINE_CREATE = 0.060
 ENGINE_SECOND_RUN = 0.025
 
+# What is promised of the hub through a whole playbook: creating as a multiple of ip -batch, and running again as one of
+# creating.
+HUB_CREATE = 0.8
+HUB_SECOND_RUN = 0.5
+
 MOST_NAMESPACES = 4000
 
 PROGRAMS = {
     "ansible-playbook": "",
     "ifstatecli": "",
     "ip": "iproute2",
+    "iptables-legacy-restore": "iptables",
+    "nft": "nftables",
     "nsenter": "util-linux",
     "ping": "iputils-ping",
     "sysctl": "procps",
     "unshare": "util-linux",
 }
-LIBRARIES = ("ansible", "pyroute2", "yaml")
+LIBRARIES = ("ansible", "iptc", "pyroute2", "yaml")
 
 LABELS = {"engine": "engine in-process", "ip_batch": "ip -batch", "shell": "shell script of ip", "ifstate": "ifstate"}
+LABELS |= {"nft": "nft -f", "iptables": "iptables-restore"}
 
 Times = dict[str, list[float]]
 
 
 class Failed(Exception):
     """The text says what is missing or went wrong."""
+
+
+class Promise(NamedTuple):
+    name: str
+    measured: float
+    limit: float
+    unit: str  # s: seconds; x: a ratio
 
 
 class Runs(NamedTuple):
@@ -67,6 +82,7 @@ def main() -> None:
     parser.add_argument(
         "--namespaces", type=int, default=None, metavar="N", help="size of the big lab (100; quick: 20)"
     )
+    parser.add_argument("--only", choices=PARTS, metavar="PART", help=f"one of {', '.join(PARTS)}")
     parser.add_argument(
         "--quick", action="store_true", help="few runs: shows that all works, and roughly how long it takes"
     )
@@ -82,33 +98,79 @@ def main() -> None:
     facts = machine()
     print("\n".join(f"{name + ':':14}{fact}" for name, fact in facts.items()), flush=True)
 
-    routed = {
+    everything: dict[str, Any] = {"machine": facts}
+    promises: list[Promise] = []
+    for name, part in PARTS.items():
+        if options.only in (None, name):
+            everything[name], more = part(runs, size, options.quick)
+            promises += more
+    print(f"\nload: {os.getloadavg()[0]:.1f} at the end; what else ran meanwhile makes all of this slower")
+    everything["promises"] = judge(promises)
+
+    if options.json:
+        options.json.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
+
+
+def routed(runs: Runs, size: int, _quick: bool) -> tuple[Any, list[Promise]]:
+    times = {
         "engine": measure("engine", "routed", size, runs.fast),
         "ip_batch": measure("ip_batch", "routed", size, runs.fast),
         "shell": measure("shell", "routed", size, runs.fast),
         "ifstate": measure("ifstate", "routed", size, runs.slow),
     }
-    show("The routed lab: 3 namespaces, 2 veths, 6 addresses, 4 routes, 1 sysctl", routed)
+    show("The routed lab: 3 namespaces, 2 veths, 6 addresses, 4 routes, 1 sysctl", times)
     plays = measure("playbooks", "routed", size, runs.playbooks)
     show_plays(plays)
-    fan = {
-        "engine": measure("engine", "fan", size, runs.slow),
-        "ip_batch": measure("ip_batch", "fan", size, runs.slow),
-        "shell": measure("shell", "fan", size, runs.slow),
-    }
-    show(f"{size} namespaces, each with a veth to the host, an address, a default route", fan)
-    print(f"\nload: {os.getloadavg()[0]:.1f} at the end; what else ran meanwhile makes all of this slower")
-    promises = judge(routed["engine"], plays)
+    more = more_than_empty(plays, "topology module, create")
+    engine = times["engine"]
+    return {**times, "playbooks": plays}, [
+        Promise("routed lab: playbook, topology create, more than an empty play", more, PLAYBOOK_MORE_THAN_EMPTY, "s"),
+        Promise("routed lab: engine in-process, create", statistics.median(engine["create"]), ENGINE_CREATE, "s"),
+        Promise(
+            "routed lab: engine in-process, second run", statistics.median(engine["second run"]), ENGINE_SECOND_RUN, "s"
+        ),
+    ]
 
-    if options.json:
-        everything = {
-            "machine": facts,
-            "routed": routed,
-            "playbooks": plays,
-            "fan": {"namespaces": size, **fan},
-            "promises": promises,
-        }
-        options.json.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
+
+def fan(runs: Runs, size: int, _quick: bool) -> tuple[Any, list[Promise]]:
+    times = {name: measure(name, "fan", size, runs.slow) for name in ("engine", "ip_batch", "shell")}
+    show(f"{size} namespaces, each with a veth to the host, an address, a default route", times)
+    return {"namespaces": size, **times}, []
+
+
+def hub(runs: Runs, _size: int, quick: bool) -> tuple[Any, list[Promise]]:
+    size = 50 if quick else 500
+    times = measure("playbooks", "hub", size, runs.playbooks)
+    batch, create, again = (
+        statistics.median(times[name])
+        for name in ("ip -batch, create", "topology module, create", "topology module, second run")
+    )
+    print(f"\n{size} namespaces on one bridge, each with an address and a default route; seconds")
+    print(f"{'':36}{'median':>9}{'fastest':>9}{'runs':>6}{'x ip -batch':>13}{'x create':>10}")
+    for name, samples in times.items():
+        if not name.startswith("remove"):
+            median = statistics.median(samples)
+            columns = f"{median:9.2f}{min(samples):9.2f}{len(samples):6}{median / batch:13.2f}{median / create:10.2f}"
+            print(f"{name:36}{columns}", flush=True)
+    return {"namespaces": size, **times}, [
+        Promise("hub: playbook, topology create, of ip -batch", create / batch, HUB_CREATE, "x"),
+        Promise("hub: playbook, second run, of the first", again / create, HUB_SECOND_RUN, "x"),
+    ]
+
+
+def rules(runs: Runs, _size: int, quick: bool) -> tuple[Any, list[Promise]]:
+    size = 100 if quick else 1000
+    found = {}
+    for backend, peer in (("nftables", "nft"), ("iptables", "iptables")):
+        lab = f"{backend} rules"
+        times = {"engine": measure("engine", lab, size, runs.slow), peer: measure(peer, lab, size, runs.slow)}
+        show(f"{size} rules of source address translation in one namespace, in {backend}", times, peer)
+        found[backend] = times
+    return {"rules": size, **found}, []
+
+
+#: What can be asked for by itself.
+PARTS = {"routed": routed, "fan": fan, "hub": hub, "rules": rules}
 
 
 def require() -> None:
@@ -156,13 +218,14 @@ def measure(contestant: str, lab: str, size: int, runs: int) -> Times:
 # The tables
 
 
-def show(title: str, contestants: dict[str, Times]) -> None:
-    print(f"\n{title}; milliseconds\n{'':36}{'median':>9}{'fastest':>9}{'runs':>6}{'x engine':>10}{'x ip -batch':>13}")
+def show(title: str, contestants: dict[str, Times], peer: str = "ip_batch") -> None:
+    beside = f"x {LABELS[peer]}"
+    print(f"\n{title}; milliseconds\n{'':36}{'median':>9}{'fastest':>9}{'runs':>6}{'x engine':>10}{beside:>20}")
     for contestant, times in contestants.items():
         for step, samples in times.items():
             median = statistics.median(samples)
             columns = f"{median * 1000:9.1f}{min(samples) * 1000:9.1f}{len(samples):6}"
-            for other, width in (("engine", 10), ("ip_batch", 13)):
+            for other, width in (("engine", 10), (peer, 20)):
                 reference = contestants[other].get(step)
                 columns += f"{median / statistics.median(reference):{width}.2f}" if reference else ""
             print(f"{LABELS[contestant]:20}{step:16}{columns}", flush=True)
@@ -183,21 +246,17 @@ def more_than_empty(plays: Times, name: str) -> float:
     return statistics.median(time - empty for time, empty in zip(plays[name], plays["empty play"]))
 
 
-def judge(engine: Times, plays: Times) -> list[dict[str, Any]]:
-    print("\nThe promises, for the routed lab")
+def judge(promises: list[Promise]) -> list[dict[str, Any]]:
+    print("\nThe promises")
     found = []
-    for name, seconds, limit in (
-        (
-            "playbook, topology create, more than an empty play",
-            more_than_empty(plays, "topology module, create"),
-            PLAYBOOK_MORE_THAN_EMPTY,
-        ),
-        ("engine in-process, create", statistics.median(engine["create"]), ENGINE_CREATE),
-        ("engine in-process, second run", statistics.median(engine["second run"]), ENGINE_SECOND_RUN),
-    ):
-        kept = seconds <= limit
-        found.append({"promise": name, "limit": limit, "measured": seconds, "kept": kept})
-        print(f"{name:52}{seconds * 1000:7.0f} of {limit * 1000:.0f} ms: {'kept' if kept else 'not kept'}", flush=True)
+    for promise in promises:
+        kept = promise.measured <= promise.limit
+        found.append({**promise._asdict(), "kept": kept})
+        measured, limit = (
+            f"{value:.2f}" if promise.unit == "x" else f"{value * 1000:.0f} ms"
+            for value in (promise.measured, promise.limit)
+        )
+        print(f"{promise.name:64}{measured:>8} of {limit}: {'kept' if kept else 'not kept'}", flush=True)
     return found
 
 

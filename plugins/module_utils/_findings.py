@@ -15,7 +15,7 @@ import ipaddress
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ._model import HOST, MAIN_TABLE, Endpoint, IPNetwork, Link, State, Wanted, WantedNamespace
+from ._model import HOST, MAIN_TABLE, Endpoint, IPNetwork, State, Wanted, WantedNamespace
 
 #: Present where the kernel shows bridged packets to the firewall of the bridge's namespace.
 BRIDGE_NETFILTER = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
@@ -39,12 +39,13 @@ class Finding(NamedTuple):
 
 def findings(wanted: Wanted, state: State) -> list[Finding]:
     """What is to be said of a whole demand. ``state`` is the one that the plan leads to."""
+    segments = Segments(wanted, state)
     return [
         *_same_prefix(wanted, state),
         *_port_address(wanted),
         *_mtu_mismatch(wanted, state),
-        *_unowned_gateway(wanted, state),
-        *_forwarding_off(wanted, state),
+        *_unowned_gateway(wanted, state, segments),
+        *_forwarding_off(wanted, state, segments),
         *_bridge_netfilter(wanted, state),
         *_unowned_source(wanted, state),
     ]
@@ -96,13 +97,12 @@ def _mtu_mismatch(wanted: Wanted, state: State) -> Iterator[Finding]:
             yield Finding("mtu-mismatch", wire.path, f"its ends have different MTUs, {sizes}; larger packets are lost")
 
 
-def _unowned_gateway(wanted: Wanted, state: State) -> Iterator[Finding]:
+def _unowned_gateway(wanted: Wanted, state: State, segments: Segments) -> Iterator[Finding]:
     """A gateway on a segment that the document knows whole, and where nobody has the address."""
-    segments = Segments(wanted, state)
     for namespace, path, _to, via, dev in _gateways(wanted, state):
-        ends = segments.closed(Endpoint(namespace.name, dev))
-        if ends and not any(via in _addresses(state, end) for end in ends):
-            there = ", ".join(sorted(address for end in ends for address in _addresses(state, end))) or "none"
+        owners = segments.owners(Endpoint(namespace.name, dev))
+        if owners is not None and via not in owners:
+            there = ", ".join(sorted(owners)) or "none"
             yield Finding(
                 "unowned-gateway",
                 path,
@@ -110,14 +110,13 @@ def _unowned_gateway(wanted: Wanted, state: State) -> Iterator[Finding]:
             )
 
 
-def _forwarding_off(wanted: Wanted, state: State) -> Iterator[Finding]:
+def _forwarding_off(wanted: Wanted, state: State, segments: Segments) -> Iterator[Finding]:
     """Somebody's gateway that does not forward what is not for itself."""
-    segments = Segments(wanted, state)
     told = set()
     for namespace, _path, to, via, dev in _gateways(wanted, state):
         family = 6 if ":" in via else 4
-        owners = [end for end in segments.closed(Endpoint(namespace.name, dev)) if via in _addresses(state, end)]
-        for router in {end.namespace for end in owners} - {namespace.name}:
+        owners = segments.owners(Endpoint(namespace.name, dev)) or {}
+        for router in sorted({end.namespace for end in owners.get(via, ())} - {namespace.name}):
             body = wanted.namespaces.get(router)
             is_end = _has_address_in(state, router, to)
             if body is None or is_end or (router, family) in told or _forwards(body, state, family):
@@ -202,11 +201,29 @@ class Segments:
     def __init__(self, wanted: Wanted, state: State) -> None:
         self._state = state
         self._wires = {end: other for wire in wanted.wires for end, other in (wire.ends, wire.ends[::-1])}
+        #: The interfaces of each bridge: its ports, and itself.
+        self._bridged: dict[Endpoint, list[Endpoint]] = {}
+        for end, link in state.links():
+            if link.kind == "bridge" or link.master:
+                bridge = end if link.kind == "bridge" else end._replace(interface=link.master)
+                self._bridged.setdefault(bridge, []).append(end)
+        self._found: dict[Endpoint, dict[str, list[Endpoint]] | None] = {}
 
-    def closed(self, end: Endpoint) -> set[Endpoint]:
-        """The interfaces of a segment; none if something is on it of which the document says nothing."""
+    def owners(self, end: Endpoint) -> dict[str, list[Endpoint]] | None:
+        """Who has which address on a segment; None if something is on it of which the document says nothing."""
+        if end not in self._found:
+            ends, is_closed = self._joined(end)
+            owners: dict[str, list[Endpoint]] = {}
+            for other in ends:
+                for address in _addresses(self._state, other):
+                    owners.setdefault(address, []).append(other)
+            self._found.update(dict.fromkeys({end, *ends}, owners if is_closed else None))
+        return self._found[end]
+
+    def _joined(self, start: Endpoint) -> tuple[set[Endpoint], bool]:
         found: set[Endpoint] = set()
-        waiting = [end]
+        is_closed = True
+        waiting = [start]
         while waiting:
             here = waiting.pop()
             link = self._state.link(here)
@@ -214,15 +231,8 @@ class Segments:
                 continue
             found.add(here)
             if here not in self._wires and link.kind != "bridge":
-                return set()
+                is_closed = False
             waiting += [self._wires[here]] if here in self._wires else []
-            waiting += self._beside(here, link)
-        return found
-
-    def _beside(self, end: Endpoint, link: Link) -> list[Endpoint]:
-        bridge = link.name if link.kind == "bridge" else link.master
-        if not bridge:
-            return []
-        links = self._state.namespaces[end.namespace].links.values()
-        names = [other.name for other in links if bridge in (other.master, other.name)]
-        return [end._replace(interface=name) for name in names]
+            bridge = here if link.kind == "bridge" else here._replace(interface=link.master)
+            waiting += self._bridged.get(bridge, [])
+        return found, is_closed and bool(found)

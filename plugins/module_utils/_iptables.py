@@ -54,11 +54,15 @@ _TABLES_FILE = {4: "/proc/thread-self/net/ip_tables_names", 6: "/proc/thread-sel
 
 
 class Placed(NamedTuple):
-    """A rule of ours: its chain, what iptables-save says after the chain, and the bytes that the kernel has, in hex."""
+    """A rule of ours: its chain, what iptables-save says after the chain, and the bytes that the kernel has, in hex.
+
+    ``position``: where it stood in the chain, among those of others.
+    """
 
     chain: str
     arguments: list[str]
     raw: str
+    position: int = 0
 
 
 #: All rules of a lab, by family, as they were before a change. Only good for ``restore``.
@@ -624,13 +628,15 @@ class _Table:
     def ours(self, chain: str) -> list[tuple[int, Placed]]:
         """The rules of the lab in a chain with their positions. Those of others are not decoded: nobody knows how."""
         return [
-            (position, Placed(chain, self._arguments(entry), self._raw(entry)))
+            (position, Placed(chain, self._arguments(entry), self._raw(entry), position))
             for position, entry in enumerate(self._entries(chain))
             if self._is_ours(entry)
         ]
 
     def change(self, chain: str, found: list[tuple[int, Placed]], wanted: list[Placed]) -> bool:
         """Have the wanted rules in the place of those found, with the next commit. False if they are the same."""
+        if wanted and all(placed.raw for placed in wanted):
+            return self._put_back(chain, found, wanted)
         have = [placed.arguments for _position, placed in found]
         want = [placed.arguments for placed in wanted]
         if have == want:
@@ -644,9 +650,22 @@ class _Table:
         for position, _placed in reversed(going):
             self._delete(chain, position)
         for placed in reversed(coming):
-            raw = bytes.fromhex(placed.raw) or self._build(placed.arguments)
-            self._table.insert_entry(chain, (ctypes.c_ubyte * len(raw)).from_buffer_copy(raw), at)
+            self._insert(chain, placed, at)
         return True
+
+    def _put_back(self, chain: str, found: list[tuple[int, Placed]], wanted: list[Placed]) -> bool:
+        """Have rules that were there before where they stood, among those of others."""
+        if [placed._replace(raw="") for _position, placed in found] == [placed._replace(raw="") for placed in wanted]:
+            return False
+        for position, _placed in reversed(found):
+            self._delete(chain, position)
+        for placed in wanted:
+            self._insert(chain, placed, min(placed.position, len(self._entries(chain))))
+        return True
+
+    def _insert(self, chain: str, placed: Placed, at: int) -> None:
+        raw = bytes.fromhex(placed.raw) or self._build(placed.arguments)
+        self._table.insert_entry(chain, (ctypes.c_ubyte * len(raw)).from_buffer_copy(raw), at)
 
     def _delete(self, chain: str, position: int) -> None:
         # Table.delete_entry() goes by what a rule says and takes the first of two that say the same.

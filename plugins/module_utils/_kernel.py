@@ -33,6 +33,7 @@ from ._model import (
     State,
     Vlan,
 )
+from ._nat import IPTABLES
 from ._sysctl_keys import interface_of
 
 
@@ -420,7 +421,8 @@ def _set_nat(state: State, change: c.SetNat) -> list[c.Change]:
         nat[change.backend] = change.rules
     else:
         nat.pop(change.backend, None)
-    if any(rule.unknown for rule in before) or (is_there and not before):
+    # Words do not say where rules stand among those of others, nor that a table is there and empty.
+    if change.backend == IPTABLES or any(rule.unknown for rule in before) or (is_there and not before):
         return [c.RestoreNat(change.namespace, change.backend)]
     return [c.SetNat(change.namespace, change.backend, before, change.rules)]
 

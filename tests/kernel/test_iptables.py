@@ -829,3 +829,17 @@ def test_others_rules_are_told_from_those_of_any_lab() -> None:
         assert iptables.others_translate()
         nat("-F", family=family)
     assert not iptables.others_translate()
+
+
+@pytest.mark.usefixtures("host")
+def test_what_was_there_comes_back_to_where_it_stood_among_others() -> None:
+    iptables.replace("lab", [NatRule(POSTROUTING, "masquerade", source=f"10.7.{n}.0/24") for n in (1, 2, 3)])
+    for number, position in ((1, 1), (2, 3), (3, 6)):
+        nat("-I", "POSTROUTING", str(position), "-s", f"10.8.{number}.0/24", "-j", "MASQUERADE")
+    before = saved()
+    assert ["10.8." in line for line in before] == [True, False, True, False, False, True]
+    for rules in ([], [NatRule(POSTROUTING, "masquerade", source="10.7.9.0/24")]):
+        found = iptables.replace("lab", rules)
+        assert saved() != before
+        iptables.restore("lab", found)
+        assert saved() == before

@@ -905,7 +905,9 @@ def test_undoing_a_change_leads_back(data: st.DataObject) -> None:
     for step in reversed(steps):
         for change in step.undo:
             if isinstance(change, c.RestoreNat):
-                after.namespaces[HOST].nat[change.backend] = before[change.backend]
+                after.namespaces[HOST].nat.pop(change.backend, None)
+                if change.backend in before:
+                    after.namespaces[HOST].nat[change.backend] = before[change.backend]
             else:
                 kernel.play(after, change)
     assert after.namespaces[HOST].nat == before

@@ -129,14 +129,23 @@ def test_undoing_the_steps_of_a_plan_in_reverse_leads_back(first: Document, seco
     state = kernel.copy(between)
     steps = plan(wanted(second), between).steps
     removed: dict[str, Namespace] = {}
+    rules: dict[tuple[str, str], Any] = {}
     for step in steps:
         if isinstance(step.change, c.RemoveNamespace):
             removed[step.change.name] = state.namespaces[step.change.name]
+        if isinstance(step.change, c.SetNat):
+            nat = state.namespaces[step.change.namespace].nat
+            rules[step.change.namespace, step.change.backend] = nat.get(step.change.backend)
         kernel.play(state, step.change)
     for step in reversed(steps):
         for change in step.undo:
             if isinstance(change, c.RestoreNamespace):
                 state.namespaces[change.name] = removed[change.name]
+            elif isinstance(change, c.RestoreNat):
+                nat = state.namespaces[change.namespace].nat
+                nat[change.backend] = rules[change.namespace, change.backend]
+                if nat[change.backend] is None:
+                    del nat[change.backend]
             else:
                 kernel.play(state, change)
     assert shape(state) == shape(between)
