@@ -103,11 +103,13 @@ def oldest(run: Run) -> None:
 def e2e(run: Run) -> None:
     """Whole playbooks through ansible-playbook, with the oldest and the newest ansible-core."""
     need_commands(KERNEL_TOOLS)
-    for version in controllers(run):
+    versions = controllers(run)
+    for version in versions:
         commands = venv(f"test-{dotted(version)}", version, ["test"])
+        chosen = [] if version == versions[-1] else ["-m", "not once"]
         environment = {"NSLAB_ANSIBLE_PLAYBOOK": str(commands / "ansible-playbook")}
         title = f"{ansible_core(commands)}, Python {dotted(version)}"
-        run.pytest(title, commands, ["tests/e2e"], environment, on=THROWAWAY_HOST)
+        run.pytest(title, commands, ["tests/e2e", *chosen], environment, on=THROWAWAY_HOST)
 
 
 def sanity(run: Run) -> None:
@@ -219,7 +221,7 @@ class Run:
         workers = 2 * (os.cpu_count() or 1)
         pytest = [str(commands / "python"), "-m", "pytest", f"--numprocesses={workers}", f"--junit-xml={results}"]
         return self.check(
-            f"pytest {' '.join(paths)}, {title}",
+            f"pytest {shlex.join(paths)}, {title}",
             [*([on] if on else []), *pytest, *paths, *self._pytest_arguments],
             {"ANSIBLE_COLLECTIONS_PATH": str(collection_tree()), **(environment or {})},
             junit=(results.parent, results.name),

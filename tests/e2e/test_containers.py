@@ -46,6 +46,7 @@ def internet(here: str, there: str) -> None:
         within(None, "sh", "-c", f"if [ -e {path} ]; then echo 0 > {path}; fi")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("backend", "family"), [("nftables", "IPv4"), ("iptables", "IPv6")])
 def test_the_steps_one_by_one(ansible: Controller, backend: str, family: str) -> None:
     more, second, gateway, here, there = FAMILIES[family]

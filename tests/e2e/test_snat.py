@@ -35,6 +35,7 @@ def indexes() -> dict[str, int]:
     return {f"{name}:{link['ifname']}": link["ifindex"] for name in names for link in ip_json(name, "link")}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("backend", "family"), [("nftables", "IPv6"), ("iptables", "IPv4")])
 def test_the_four_cases_and_the_way_back(ansible: Controller, backend: str, family: str) -> None:
     more, server, router, client = FAMILIES[family]
