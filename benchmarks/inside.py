@@ -142,9 +142,13 @@ def playbooks(lab: Lab, folder: Path) -> Steps:
 
     remove = _script(folder / "remove", labs.ip_batch(labs.removals(lab.document)))
     if lab.document["name"] == "hub":
+        lines = [*labs.calls(lab.document), *labs.last_calls(lab.document)]
         return {
+            "empty play": play([]),
             "ip -batch, create": _script(folder / "create", _ip_batch_create(lab.document)),
             "remove 1": remove,
+            "ip -batch, create, bridge up early": _script(folder / "early", labs.ip_batch(lines)),
+            "remove 2": remove,
             "topology module, create": play([topology], "changed=1 "),
             "topology module, second run": play([topology], "changed=0 "),
             "remove": remove,

@@ -247,7 +247,8 @@ def more_than_empty(plays: Times, name: str) -> float:
 
 
 def judge(promises: list[Promise]) -> list[dict[str, Any]]:
-    print("\nThe promises")
+    if promises:
+        print("\nThe promises")
     found = []
     for promise in promises:
         kept = promise.measured <= promise.limit

@@ -289,10 +289,9 @@ class Application:
     def _set_nat(self, change: c.SetNat) -> None:
         with self._machine.entered(change.namespace):
             if change.backend == IPTABLES:
-                before = iptables.replace(self._lab, change.rules)
-                self._iptables_before.setdefault(change.namespace, before)
+                self._iptables_before[change.namespace] = iptables.replace(self._lab, change.rules)
             else:
-                if not change.before or any(rule.unknown for rule in change.before):
+                if not change.is_undone_by_words:
                     self._nftables_before[change.namespace] = nftables.save(self._lab)
                 nftables.replace(self._lab, change.rules)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ._nat import NatRule, hairpin_of, output_of
+from ._nat import FLAGS, NatRule, hairpin_of, output_of
 
 Document = dict[str, Any]
 
@@ -24,7 +24,9 @@ def capture_nat(rules: Sequence[NatRule]) -> Document:
     known = [rule for rule in rules if not rule.unknown]
     body: Document = {}
     snat = [(_snat(rule), rule.family) for rule in known if rule.kind == "snat"]
-    dnat = [(_dnat(rule, known), rule.family) for rule in known if rule.chain == "prerouting"]
+    # Of a hairpin's prefix the words say nothing.
+    companions = {rule._replace(source="") if rule.is_hairpin else rule for rule in known}
+    dnat = [(_dnat(rule, companions), rule.family) for rule in known if rule.chain == "prerouting"]
     for key, entries in (("snat", snat), ("dnat", dnat)):
         if entries:
             body[key] = _joined(entries)
@@ -68,14 +70,14 @@ def _snat(rule: NatRule) -> Document:
     return {**body, **_rest(rule)}
 
 
-def _dnat(rule: NatRule, rules: Sequence[NatRule]) -> Document:
+def _dnat(rule: NatRule, companions: set[NatRule]) -> Document:
     body = {**_matches(rule, "port" if "," not in rule.destination_ports else "ports"), "to_destination": rule.to}
     if not rule.local and not rule.destination:
         # Without it the rule would be for what is addressed to the namespace itself.
         body["destination"] = "0.0.0.0/0" if rule.family == 4 else "::/0"
-    if output_of(rule) in rules:
+    if output_of(rule) in companions:
         body["local"] = True
-    if rule.to_address and hairpin_of(rule) in [other._replace(source="") for other in rules]:
+    if rule.to_address and hairpin_of(rule) in companions:
         body["hairpin"] = True
     return {**body, **_rest(rule)}
 
@@ -92,7 +94,7 @@ def _matches(rule: NatRule, port_key: str) -> Document:
 
 
 def _rest(rule: NatRule) -> Document:
-    body: Document = {key: True for key in ("random_fully", "persistent") if getattr(rule, key)}
+    body: Document = {key: True for key in FLAGS if getattr(rule, key)}
     if rule.comment:
         body["comment"] = rule.comment
     return body

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Union
 
 from ._model import BRIDGE_SETTINGS, DEFAULT_MTU, PORT_SETTINGS, Address, Endpoint, Remembered, Route, Vlan
-from ._nat import NatRule
+from ._nat import NFTABLES, NatRule
 from ._sysctl_keys import name_of
 
 
@@ -301,6 +301,12 @@ class SetNat(NamedTuple):
     rules: tuple[NatRule, ...]
     before: tuple[NatRule, ...] = ()
     path: str = ""
+
+    @property
+    def is_undone_by_words(self) -> bool:
+        """Whether ``before`` says all that was there: not where rules stand among those of others, nor that a table is
+        there and empty, nor what is unknown."""
+        return self.backend == NFTABLES and bool(self.before) and not any(rule.unknown for rule in self.before)
 
     def describe(self) -> Description:
         action = "change" if self.before and self.rules else "add" if self.rules else "remove"

@@ -18,22 +18,35 @@ from collections.abc import Mapping
 from typing import Any
 
 from ._model import WantedNatRule
-from ._nat import COMMENT_BYTES, HAIRPIN, OWNER, PORT_PROTOCOLS, PROTOCOLS, NatRule, hairpin_of, output_of
-from ._reader import Reader, enumeration, holds_ipv4, show
+from ._nat import (
+    ALL_BITS,
+    COMMENT_BYTES,
+    FLAGS,
+    HAIRPIN,
+    OWNER,
+    PORT_PROTOCOLS,
+    PROTOCOLS,
+    NatRule,
+    hairpin_of,
+    joined_ports,
+    mark_text,
+    output_of,
+    ports_text,
+)
+from ._reader import Reader, enumeration, show
 
 _SNAT_MATCHES = ("source", "destination", "out_interface", "protocol", "source_ports", "destination_ports", "mark")
 _DNAT_MATCHES = ("source", "destination", "in_interface", "mark")
-_FLAGS = ("random_fully", "persistent")
 
 _SNAT_KEYS = (
     *_SNAT_MATCHES,
     *(f"not_{key}" for key in _SNAT_MATCHES),
-    *("family", "to_source", "masquerade", *_FLAGS, "comment"),
+    *("family", "to_source", "masquerade", *FLAGS, "comment"),
 )
 _DNAT_KEYS = (
     *_DNAT_MATCHES,
     *(f"not_{key}" for key in _DNAT_MATCHES),
-    *("family", "protocol", "port", "ports", "to_destination", "local", "hairpin", *_FLAGS, "comment"),
+    *("family", "protocol", "port", "ports", "to_destination", "local", "hairpin", *FLAGS, "comment"),
 )
 
 BACKENDS = ("auto", "nftables", "iptables")
@@ -41,7 +54,6 @@ BACKENDS = ("auto", "nftables", "iptables")
 _ALIASES = {"ipv6-icmp": "icmpv6", "icmp6": "icmpv6"}
 _FAMILIES = {"ipv4": 4, "ipv6": 6}
 _FAMILY_OF_PROTOCOL = {"icmp": 4, "icmpv6": 6}
-_ALL_BITS = 0xFFFFFFFF
 _TARGET = re.compile(r"(?:\[(?P<six>[^\]]*)\]|(?P<four>[^:\[\]]*))(?::(?P<ports>[^:]*))?\Z")
 
 
@@ -102,7 +114,7 @@ class _Entry:
         return self.reader.boolean(self.body[key], f"{self.path}.{key}") if key in self.body else False
 
     def flags(self) -> dict[str, Any]:
-        return {key: self.flag(key) for key in _FLAGS}
+        return {key: self.flag(key) for key in FLAGS}
 
     def matches(self, keys: tuple[str, ...]) -> dict[str, Any]:
         """The matches as words of NatRule, in their normal form, and which of them are negated."""
@@ -136,20 +148,10 @@ class _Entry:
         text = self.reader.string(value, path)
         if not isinstance(value, str):
             return ""
-        try:
-            network = ipaddress.ip_network(text)
-        except ValueError:
-            try:
-                hint = f"has host bits set; write '{ipaddress.ip_network(text, strict=False)}'"
-            except ValueError:
-                hint = "is no prefix such as 10.0.0.0/24, and no address"
-            self.reader.problem(path, f"{text!r} {hint}")
-            return ""
-        if network.prefixlen >= 96 and holds_ipv4(network.network_address):
-            self.reader.problem(path, f"{text!r} is an IPv6 spelling of IPv4 addresses, which no packet carries")
-        elif is_negated and not network.prefixlen:
+        prefix = self.reader.prefix(text, path, "prefix such as 10.0.0.0/24, and no address")
+        if is_negated and prefix.endswith("/0"):
             self.reader.problem(path, f"{text!r} is every address, so that nothing is left to match")
-        return str(network)
+        return prefix
 
     def families(self, matches: dict[str, Any], to_key: str, to_address: str) -> tuple[int, ...]:
         """The address families that the entry is for: those of its addresses, or what it says, or both."""
@@ -194,7 +196,7 @@ class _Entry:
             )
             return "", ""
         addresses, ports = parts["six"] or parts["four"] or "", parts["ports"]
-        if "six" in parts.groupdict() and parts["six"] is not None and ":" not in addresses:
+        if parts["six"] is not None and ":" not in addresses:
             self.reader.problem(path, f"{addresses!r} in brackets is no IPv6 address")
             return "", ""
         return (
@@ -289,9 +291,9 @@ def _dnat(entry: _Entry) -> list[WantedNatRule]:
         return []
     to_address, to_ports = entry.target("to_destination")
     entry.check_ports(matches, to_ports, port_key, "to_destination")
-    says = [matches.get(key, "") for key in ("protocol", "source", "destination", "in_interface", "mark")]
-    says[1] = "" if says[1].endswith("/0") else says[1]
-    if not any(says) and port_key not in entry.body:
+    is_for_all = not any(matches.get(key) for key in ("protocol", "destination", "in_interface", "mark"))
+    is_from_all = not matches.get("source") or matches["source"].endswith("/0")
+    if is_for_all and is_from_all and port_key not in entry.body:
         what = "'protocol' and 'port', 'destination', 'source' or 'in_interface'"
         entry.problem(
             "", f"says nothing of what it is for, so that it would catch all that comes in: {what} is missing"
@@ -359,13 +361,13 @@ def _mark(reader: Reader, value: Any, path: str) -> str:
         numbers = [int(part, 0) for part in parts]
     except ValueError:
         numbers = []
-    if isinstance(value, bool) or not 1 <= len(numbers) <= 2 or not all(0 <= n <= _ALL_BITS for n in numbers):
+    if isinstance(value, bool) or not 1 <= len(numbers) <= 2 or not all(0 <= n <= ALL_BITS for n in numbers):
         reader.problem(path, f"{show(value)} is no mark: a number such as 0x1, or one with a mask such as 0x1/0xff")
         return ""
-    mark, mask = numbers[0], numbers[-1] if len(numbers) > 1 else _ALL_BITS
+    mark, mask = numbers[0], numbers[-1] if len(numbers) > 1 else ALL_BITS
     if mark & ~mask:
         reader.problem(path, f"{show(value)} has bits outside of its mask, so that nothing would match")
-    return f"{mark:#x}" if mask == _ALL_BITS else f"{mark:#x}/{mask:#x}"
+    return mark_text(mark, mask)
 
 
 def _ports(reader: Reader, value: Any, path: str) -> str:
@@ -380,13 +382,7 @@ def _ports(reader: Reader, value: Any, path: str) -> str:
     ]
     if len(reader.problems) > before or not texts:
         return ""
-    joined: list[tuple[int, int]] = []
-    for first, last in sorted((int(text.partition("-")[0]), int(text.rpartition("-")[2])) for text in texts):
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = joined[-1][0], max(last, joined[-1][1])
-        else:
-            joined.append((first, last))
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in joined)
+    return ports_text(joined_ports((int(text.partition("-")[0]), int(text.rpartition("-")[2])) for text in texts))
 
 
 def _is_number(text: str) -> bool:

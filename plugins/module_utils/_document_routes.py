@@ -9,13 +9,12 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from ._model import DEFAULT_METRIC_V6, LOCAL_TABLE, MAIN_TABLE, MIN_MTU, NextHop, Route, WantedRoute, WantedSysctl
-from ._reader import Reader, holds_ipv4, is_link_local, show
+from ._reader import Reader, is_link_local, show
 from ._sysctl_keys import key_of, normal
 
 _ROUTE_KEYS = ("to", "via", "dev", "src", "metric", "table", "scope", "onlink", "mtu", "type", "nexthops")
@@ -103,19 +102,7 @@ def _destination(reader: Reader, body: dict[str, Any], path: str, others: list[s
     if "%" in text:
         reader.problem(at, f"{text!r} names an interface; leave out {text[text.index('%') :]!r} and say it in 'dev'")
         return ""
-    try:
-        network = ipaddress.ip_network(text)
-        if network.prefixlen >= 96 and holds_ipv4(network.network_address):
-            reader.problem(at, f"{text!r} is an IPv6 spelling of IPv4 addresses, which no packet carries")
-        return str(network)
-    except ValueError:
-        pass
-    try:
-        network = ipaddress.ip_network(text, strict=False)
-        reader.problem(at, f"{text!r} has host bits set; write '{network}'")
-    except ValueError:
-        reader.problem(at, f"{text!r} is no destination: a prefix such as 10.0.0.0/24, an address, or 'default'")
-    return ""
+    return reader.prefix(text, at, "destination: a prefix such as 10.0.0.0/24, an address, or 'default'")
 
 
 def _check_ways(reader: Reader, path: str, kind: str, body: dict[str, Any], via: str, onlink: bool) -> None:

@@ -118,8 +118,9 @@ def _forwarding_off(wanted: Wanted, state: State, segments: Segments) -> Iterato
         owners = segments.owners(Endpoint(namespace.name, dev)) or {}
         for router in sorted({end.namespace for end in owners.get(via, ())} - {namespace.name}):
             body = wanted.namespaces.get(router)
-            is_end = _has_address_in(state, router, to)
-            if body is None or is_end or (router, family) in told or _forwards(body, state, family):
+            if body is None or (router, family) in told or _forwards(body, state, family):
+                continue
+            if _has_address_in(state, router, to):
                 continue
             told.add((router, family))
             yield Finding(
@@ -165,9 +166,11 @@ def _bridge_netfilter(wanted: Wanted, state: State) -> Iterator[Finding]:
 def _unowned_source(wanted: Wanted, state: State) -> Iterator[Finding]:
     """Answers to an address that the namespace does not have come back to it only if somebody routes them there."""
     for namespace in wanted.namespaces.values():
+        if not (namespace.nat and namespace.nat.rules):
+            continue
         links = state.namespaces[namespace.name].links.values()
         own = {str(address.ip.ip) for link in links for address in (*link.addresses, *link.kernel_addresses)}
-        for item in namespace.nat.rules if namespace.nat else ():
+        for item in namespace.nat.rules:
             ends = item.value.to_address.split("-") if item.value.action == "snat" and item.value.to_address else []
             strange = [end for end in ends if end not in own]
             if strange:
@@ -222,6 +225,7 @@ class Segments:
 
     def _joined(self, start: Endpoint) -> tuple[set[Endpoint], bool]:
         found: set[Endpoint] = set()
+        bridges: set[Endpoint] = set()
         is_closed = True
         waiting = [start]
         while waiting:
@@ -234,5 +238,7 @@ class Segments:
                 is_closed = False
             waiting += [self._wires[here]] if here in self._wires else []
             bridge = here if link.kind == "bridge" else here._replace(interface=link.master)
-            waiting += self._bridged.get(bridge, [])
+            if bridge not in bridges:
+                bridges.add(bridge)
+                waiting += self._bridged.get(bridge, [])
         return found, is_closed and bool(found)

@@ -614,6 +614,11 @@ class _Table:
             raise NslabError(f"cannot open the table nat of IPv{family}: {_words(error)}") from error
         #: The revision and the size that libxtables has of an extension.
         self._known: dict[str, tuple[int, int]] = {}
+        #: What libxtables has said of a target's bytes, and what it has made of the words of a rule behind its base.
+        self._said: dict[bytes, list[str]] = {}
+        self._made: dict[tuple[str, ...], bytes] = {}
+        #: Only to look through, at one rule after the other.
+        self._lens = self._new_rule()
 
     def chains(self) -> list[str]:
         return [chain.name for chain in self._table.chains]
@@ -659,8 +664,9 @@ class _Table:
             return False
         for position, _placed in reversed(found):
             self._delete(chain, position)
-        for placed in wanted:
-            self._insert(chain, placed, min(placed.position, len(self._entries(chain))))
+        others = len(self._entries(chain))
+        for number, placed in enumerate(wanted):
+            self._insert(chain, placed, min(placed.position, others + number))
         return True
 
     def _insert(self, chain: str, placed: Placed, at: int) -> None:
@@ -712,7 +718,7 @@ class _Table:
 
     def _arguments(self, entry: Any) -> list[str]:
         """What iptables-save says of a rule after its chain; in other words where it is none of those that we make."""
-        rule = self._new_rule()
+        rule = self._lens
         ctypes.memmove(ctypes.addressof(rule.entry), ctypes.addressof(entry), ctypes.sizeof(entry))
         arguments = self._base_arguments(rule.get_ip())
         for name, address in self._matches(entry):
@@ -730,7 +736,10 @@ class _Table:
         name = (self._table.get_target(entry) or b"").decode("ascii", "replace")
         arguments += ["-j", name]
         if name in _ACTIONS and self._knows(self._iptc.Target, name, target.u.user.revision, target.u.target_size):
-            arguments += _parameters(self._iptc.Target(rule, target=target))
+            data = ctypes.string_at(address, target.u.target_size)
+            if data not in self._said:
+                self._said[data] = _parameters(self._iptc.Target(rule, target=target))
+            arguments += self._said[data]
         elif target.u.user.name:
             arguments += _hidden(address, target.u.target_size)
         return arguments
@@ -775,10 +784,22 @@ class _Table:
     # from words to the kernel's bytes
 
     def _build(self, arguments: list[str]) -> bytes:
-        try:
-            return self._built(arguments)
-        except (self._iptc.IPTCError, self._iptc.XTablesError, ValueError) as error:
-            raise NslabError(f"libxtables does not take {shlex.join(arguments)}: {_words(error)}") from error
+        """The bytes of a rule. Those of many differ in their base alone, which stands at the beginning."""
+        base, rest = _base_and_rest(arguments)
+        # What libxtables makes of the rest depends on the protocol as well.
+        sort = (*(word for option in base if "-p" in option[:-1] for word in option), *rest)
+        if sort not in self._made:
+            try:
+                self._made[sort] = self._built(arguments)
+            except (self._iptc.IPTCError, self._iptc.XTablesError, ValueError) as error:
+                raise NslabError(f"libxtables does not take {shlex.join(arguments)}: {_words(error)}") from error
+            return self._made[sort]
+        raw = bytearray(self._made[sort])
+        ip = type(self._lens.get_ip()).from_buffer(raw)
+        ctypes.memset(ctypes.addressof(ip), 0, ctypes.sizeof(ip))
+        for *inverse, option, value in base:
+            _set_base(ip, self._family, option, value, bool(inverse))
+        return bytes(raw)
 
     def _built(self, arguments: list[str]) -> bytes:
         rule = self._new_rule()
@@ -799,8 +820,7 @@ class _Table:
                 comment = next(words).encode("utf-8", "surrogateescape")
                 ctypes.memmove(ctypes.addressof(part.match_buf) + _HEADER_SIZE, comment, len(comment))
             elif option in _INVERSE:
-                _set_base(ip, self._family, option, next(words))
-                ip.invflags |= _INVERSE[option] if inverse else 0
+                _set_base(ip, self._family, option, next(words), inverse)
             else:
                 values = [] if option in _WITHOUT_VALUE else [next(words)]
                 part.set_parameter(option[2:], ["!", *values] if inverse else values)
@@ -808,6 +828,16 @@ class _Table:
         # before, and so loses what is not in it yet.
         rule.target._final_check()  # noqa: SLF001
         return bytes(rule.rule)
+
+
+def _base_and_rest(arguments: list[str]) -> tuple[list[list[str]], list[str]]:
+    """The options for addresses, interfaces and protocol, each with its value, and all that comes after them."""
+    base = []
+    while arguments[arguments[0] == "!"] in _INVERSE:
+        size = 3 if arguments[0] == "!" else 2
+        base.append(arguments[:size])
+        arguments = arguments[size:]
+    return base, arguments
 
 
 def _common(one: list[list[str]], other: list[list[str]]) -> int:
@@ -848,7 +878,8 @@ def _interface(name: bytes, mask: bytes) -> str:
     return name.decode("utf-8", "surrogateescape") + ("" if len(mask) > len(name) else "+")
 
 
-def _set_base(ip: Any, family: int, option: str, value: str) -> None:
+def _set_base(ip: Any, family: int, option: str, value: str, inverse: bool) -> None:
+    ip.invflags |= _INVERSE[option] if inverse else 0
     if option in {"-s", "-d"}:
         network = ipaddress.ip_network(value)
         fields = ("src", "smsk") if option == "-s" else ("dst", "dmsk")

@@ -33,7 +33,6 @@ from ._model import (
     State,
     Vlan,
 )
-from ._nat import IPTABLES
 from ._sysctl_keys import interface_of
 
 
@@ -416,15 +415,13 @@ def _remove_route(state: State, change: c.RemoveRoute) -> list[c.Change]:
 
 def _set_nat(state: State, change: c.SetNat) -> list[c.Change]:
     nat = state.namespaces[change.namespace].nat
-    before, is_there = nat.get(change.backend, ()), change.backend in nat
     if change.rules:
         nat[change.backend] = change.rules
     else:
         nat.pop(change.backend, None)
-    # Words do not say where rules stand among those of others, nor that a table is there and empty.
-    if change.backend == IPTABLES or any(rule.unknown for rule in before) or (is_there and not before):
-        return [c.RestoreNat(change.namespace, change.backend)]
-    return [c.SetNat(change.namespace, change.backend, before, change.rules)]
+    if change.is_undone_by_words:
+        return [c.SetNat(change.namespace, change.backend, change.before, change.rules)]
+    return [c.RestoreNat(change.namespace, change.backend)]
 
 
 def _set_sysctl(state: State, change: c.SetSysctl) -> list[c.Change]:

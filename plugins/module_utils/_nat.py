@@ -32,6 +32,12 @@ PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "dccp": 33, "icmpv6": 58, "sctp": 1
 #: Those with ports.
 PORT_PROTOCOLS = ("tcp", "udp", "sctp", "dccp", "udplite")
 
+#: How the new address and ports are chosen, besides.
+FLAGS = ("random_fully", "persistent")
+
+#: A whole mark.
+ALL_BITS = 0xFFFFFFFF
+
 _LOOPBACK = {4: "127.0.0.0/8", 6: "::1/128"}
 
 #: xt_multiport has room for so many ports, of which a range takes two (XT_MULTI_PORTS).
@@ -97,7 +103,7 @@ class NatRule(NamedTuple):
             words.append("masquerade")
         else:
             words.append(f"{'to_source' if self.action == 'snat' else 'to_destination'} {self.to}")
-        words += [field for field in ("random_fully", "persistent") if getattr(self, field)]
+        words += [field for field in FLAGS if getattr(self, field)]
         if self.comment:
             words.append(f"comment {self.comment!r}")
         return " ".join(words)
@@ -122,6 +128,25 @@ _MATCHES = (
     "destination_ports",
     "mark",
 )
+
+
+def joined_ports(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same ports in ascending order, with ranges that touch made one, as nft does when one of a set is a range."""
+    joined: list[tuple[int, int]] = []
+    for first, last in sorted(ranges):
+        if joined and first <= joined[-1][1] + 1:
+            joined[-1] = joined[-1][0], max(last, joined[-1][1])
+        else:
+            joined.append((first, last))
+    return joined
+
+
+def ports_text(ranges: Iterable[tuple[int, int]]) -> str:
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
+
+
+def mark_text(value: int, mask: int) -> str:
+    return f"{value:#x}" if mask == ALL_BITS else f"{value:#x}/{mask:#x}"
 
 
 def output_of(rule: NatRule) -> NatRule:

@@ -29,7 +29,17 @@ from typing import Any, NamedTuple
 
 from ._errors import KernelError, Missing, NslabError
 from ._model import IPAddress, IPNetwork
-from ._nat import COMMENT_BYTES, OWNER, PORT_PROTOCOLS, PROTOCOLS, NatRule
+from ._nat import (
+    ALL_BITS,
+    COMMENT_BYTES,
+    OWNER,
+    PORT_PROTOCOLS,
+    PROTOCOLS,
+    NatRule,
+    joined_ports,
+    mark_text,
+    ports_text,
+)
 from ._netlink.session import Session
 
 _Json = dict[str, Any]
@@ -47,9 +57,6 @@ _INTERFACES = {"in_interface": "iifname", "out_interface": "oifname"}
 _PORTS = {"source_ports": "sport", "destination_ports": "dport"}
 _FLAGS = {"random_fully": "fully-random", "persistent": "persistent"}
 _LOCAL = {"fib": {"result": "type", "flags": ["daddr"]}}
-
-#: A whole mark: nft has no mask for one of these.
-_ALL_BITS = 0xFFFFFFFF
 
 
 def available() -> bool:
@@ -258,7 +265,7 @@ def _matches(rule: NatRule) -> Iterator[_Json]:
         yield match("local", _LOCAL, "local")
     if rule.mark:
         value, mask = _mark(rule.mark)
-        left = _meta("mark") if mask == _ALL_BITS else {"&": [_meta("mark"), mask]}
+        left = _meta("mark") if mask == ALL_BITS else {"&": [_meta("mark"), mask]}
         yield match("mark", left, value)
     has_ports = bool(rule.source_ports or rule.destination_ports)
     if has_ports and (rule.protocol not in PORT_PROTOCOLS or "protocol" in rule.negated):
@@ -315,7 +322,7 @@ def _interface(name: str) -> str:
 
 def _mark(text: str) -> tuple[int, int]:
     value, _slash, mask = text.partition("/")
-    return int(value, 0), int(mask, 0) if mask else _ALL_BITS
+    return int(value, 0), int(mask, 0) if mask else ALL_BITS
 
 
 def _address_range(text: str, family: int) -> tuple[IPAddress, IPAddress]:
@@ -326,18 +333,7 @@ def _address_range(text: str, family: int) -> tuple[IPAddress, IPAddress]:
 
 def _port_ranges(text: str) -> list[tuple[int, int]]:
     parts = [part.partition("-") for part in text.split(",")]
-    return _joined([(int(first), int(last or first)) for first, _dash, last in parts])
-
-
-def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same ports in ascending order, with ranges that touch made one, as nft does when one of a set is a range."""
-    joined: list[tuple[int, int]] = []
-    for first, last in sorted(ranges):
-        if joined and first <= joined[-1][1] + 1:
-            joined[-1] = joined[-1][0], max(last, joined[-1][1])
-        else:
-            joined.append((first, last))
-    return joined
+    return joined_ports([(int(first), int(last or first)) for first, _dash, last in parts])
 
 
 def _ports(ports: tuple[int, int]) -> object:
@@ -439,12 +435,12 @@ def _match(expression: _Json) -> _Found:
         meta, mask = what
         if meta != _meta("mark"):
             raise ValueError
-        return _Found({"mark": _mark_text(right, mask)}, negated)
+        return _Found({"mark": mark_text(right, mask)}, negated)
     key = what["key"]
     if key == "nfproto" and not negated:
         return _Found({}, families=_family(_FAMILIES, right))
     if key == "mark":
-        return _Found({"mark": _mark_text(*_mark_prefix(right))}, negated)
+        return _Found({"mark": mark_text(*_mark_prefix(right))}, negated)
     if key == "l4proto":
         return _Found({"protocol": _PROTOCOL_NAMES.get(right) or str(int(right))}, negated)
     return _Found({_INTERFACE_FIELDS[key]: _interface_name(right)}, negated)
@@ -453,8 +449,8 @@ def _match(expression: _Json) -> _Found:
 def _payload_match(what: _Json, right: Any, negated: bool) -> _Found:
     protocol, name = what["protocol"], what["field"]
     if protocol in PORT_PROTOCOLS:
-        ranges = _joined([_port_range(ports) for ports in (right["set"] if _is("set", right) else [right])])
-        return _Found({_PORT_FIELDS[name]: _ports_text(ranges)}, negated, protocols=frozenset((protocol,)))
+        ranges = joined_ports([_port_range(ports) for ports in (right["set"] if _is("set", right) else [right])])
+        return _Found({_PORT_FIELDS[name]: ports_text(ranges)}, negated, protocols=frozenset((protocol,)))
     families = _family(_PACKETS, protocol)
     prefix = f"{right['prefix']['addr']}/{right['prefix']['len']}" if _is("prefix", right) else right
     return _Found({_PREFIX_FIELDS[name]: str(_network(prefix, families))}, negated, families)
@@ -471,7 +467,7 @@ def _translation(expression: _Json) -> _Found:
         families = _family(_PACKETS, what["family"])
         words["to_address"] = _address_text(what["addr"], families)
     if "port" in what:
-        words["to_ports"] = _ports_text([_port_range(what["port"])])
+        words["to_ports"] = ports_text([_port_range(what["port"])])
     flags = what.get("flags", [])
     for flag in [flags] if isinstance(flags, str) else flags:
         words[_FLAG_FIELDS[flag]] = True
@@ -502,12 +498,8 @@ def _mark_prefix(value: Any) -> tuple[int, int]:
     """The value and the mask of a mark; nft 1.0.6 writes a mask of leading ones as a prefix, as of an address."""
     if _is("prefix", value):
         prefix = value["prefix"]
-        return prefix["addr"], _ALL_BITS ^ (_ALL_BITS >> prefix["len"])
-    return value, _ALL_BITS
-
-
-def _mark_text(value: int, mask: int) -> str:
-    return f"{value:#x}" if mask == _ALL_BITS else f"{value:#x}/{mask:#x}"
+        return prefix["addr"], ALL_BITS ^ (ALL_BITS >> prefix["len"])
+    return value, ALL_BITS
 
 
 def _interface_name(name: str) -> str:
@@ -534,10 +526,6 @@ def _address_text(value: Any, families: frozenset[int]) -> str:
 def _port_range(value: Any) -> tuple[int, int]:
     first, last = value["range"] if _is("range", value) else (value, value)
     return int(first), int(last)
-
-
-def _ports_text(ranges: list[tuple[int, int]]) -> str:
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in ranges)
 
 
 def _short(value: object) -> str:

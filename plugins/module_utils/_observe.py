@@ -79,7 +79,7 @@ def _concerns(machine: Machine, name: str, lab: str) -> bool:
         if loopback is not None and lab_of(loopback.alias) == lab:
             return True
         with machine.entered(name):
-            return bool(_nat_of(lab))
+            return bool(_nat_of(lab, iptables.in_use()))
 
 
 def look_at_nat(machine: Machine, state: State, lab: str, wanted: Mapping[str, WantedNamespace]) -> None:
@@ -89,14 +89,15 @@ def look_at_nat(machine: Machine, state: State, lab: str, wanted: Mapping[str, W
         for backend, is_there in ((NFTABLES, nftables.available()), (IPTABLES, iptables.available()))
         if is_there
     )
+    state.iptables_note = iptables.flavour_note()
     for name, namespace in state.namespaces.items():
         with machine.entered(name):
             namespace.legacy_nat = iptables.in_use()
-            namespace.nat = {backend: in_order(rules) for backend, rules in _nat_of(lab).items()}
+            found = _nat_of(lab, namespace.legacy_nat)
+            namespace.nat = {backend: in_order(rules) for backend, rules in found.items()}
             body = wanted.get(name)
             if body and body.nat and body.nat.rules and (namespace.legacy_nat or body.nat.backend == IPTABLES):
                 namespace.others_nat = frozenset(_translators(namespace.legacy_nat))
-                state.iptables_note = iptables.flavour_note()
 
 
 def _translators(legacy_nat: bool) -> Iterator[str]:
@@ -107,11 +108,11 @@ def _translators(legacy_nat: bool) -> Iterator[str]:
         yield NFTABLES
 
 
-def _nat_of(lab: str) -> dict[str, list[NatRule]]:
+def _nat_of(lab: str, legacy_nat: bool) -> dict[str, list[NatRule]]:
     """The lab's rules in the namespace that this thread is in, by backend."""
     found = {
         NFTABLES: nftables.read(lab),
-        IPTABLES: iptables.read(lab) if iptables.in_use() and iptables.available() else None,
+        IPTABLES: iptables.read(lab) if legacy_nat and iptables.available() else None,
     }
     return {backend: rules for backend, rules in found.items() if rules is not None}
 

@@ -179,14 +179,28 @@ def _merged(there: list[NatRule], wanted: list[NatRule]) -> list[NatRule]:
 
 
 def _merged_in_chain(there: list[NatRule], wanted: list[NatRule]) -> list[NatRule]:
-    have = [rule for i, rule in enumerate(there) if rule not in wanted or rule not in there[:i]]
-    known = [rule for rule in have if rule in wanted]
-    if known != [rule for rule in wanted if rule in known]:
-        return [rule for rule in have if rule not in wanted] + wanted
+    wishes = set(wanted)
+    have: list[NatRule] = []
+    met: set[NatRule] = set()
+    for rule in there:
+        if rule not in met:
+            have.append(rule)
+        met.update((rule,) if rule in wishes else ())
+    if [rule for rule in have if rule in wishes] != [rule for rule in wanted if rule in met]:
+        return [rule for rule in have if rule not in wishes] + wanted
     # One that is missing goes after the one that shall be before it, and a first one before the next.
-    for i, rule in enumerate(wanted):
-        if rule in have:
-            continue
-        following = next((have.index(other) for other in wanted[i + 1 :] if other in have), len(have))
-        have.insert(have.index(wanted[i - 1]) + 1 if i else following, rule)
-    return have
+    missing: dict[NatRule | None, list[NatRule]] = {}
+    before = None
+    for rule in wanted:
+        if rule in met:
+            before = rule
+        else:
+            missing.setdefault(before, []).append(rule)
+    merged: list[NatRule] = []
+    is_first = True
+    for rule in have:
+        if rule in wishes and is_first:
+            merged += missing.get(None, [])
+            is_first = False
+        merged += [rule, *missing.get(rule, [])]
+    return merged + (missing.get(None, []) if is_first else [])

@@ -147,6 +147,24 @@ class Reader:
             self.problem(path, f"{text!r} is no IPv4 or IPv6 address{hint}")
             return ""
 
+    def prefix(self, text: str, path: str, what: str) -> str:
+        """A prefix, or an address as the prefix of itself, in its canonical spelling; empty if it is none.
+
+        ``what``: what is asked for, as in "is no ...".
+        """
+        try:
+            network = ipaddress.ip_network(text)
+        except ValueError:
+            try:
+                hint = f"has host bits set; write '{ipaddress.ip_network(text, strict=False)}'"
+            except ValueError:
+                hint = f"is no {what}"
+            self.problem(path, f"{text!r} {hint}")
+            return ""
+        if network.prefixlen >= 96 and holds_ipv4(network.network_address):
+            self.problem(path, f"{text!r} is an IPv6 spelling of IPv4 addresses, which no packet carries")
+        return str(network)
+
 
 # --- words -----------------------------------------------------------------------------------------------------------
 
