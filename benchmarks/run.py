@@ -50,8 +50,14 @@ PROGRAMS = {
 }
 LIBRARIES = ("ansible", "iptc", "pyroute2", "yaml")
 
-LABELS = {"engine": "engine in-process", "ip_batch": "ip -batch", "shell": "shell script of ip", "ifstate": "ifstate"}
-LABELS |= {"nft": "nft -f", "iptables": "iptables-restore"}
+LABELS = {
+    "engine": "engine in-process",
+    "ip_batch": "ip -batch",
+    "shell": "shell script of ip",
+    "ifstate": "ifstate",
+    "nft": "nft -f",
+    "iptables": "iptables-restore",
+}
 
 Times = dict[str, list[float]]
 
@@ -140,7 +146,7 @@ def fan(runs: Runs, size: int, _quick: bool) -> tuple[Any, list[Promise]]:
 
 def hub(runs: Runs, _size: int, quick: bool) -> tuple[Any, list[Promise]]:
     size = 50 if quick else 500
-    times = measure("playbooks", "hub", size, runs.playbooks)
+    times = measure("hub_playbooks", "hub", size, runs.playbooks)
     batch, create, again = (
         statistics.median(times[name])
         for name in ("ip -batch, create", "topology module, create", "topology module, second run")

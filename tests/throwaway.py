@@ -115,6 +115,13 @@ def ip_json(namespace: str | None, *arguments: str) -> list[dict[str, Any]]:
     return [entry for entry in json.loads(done.stdout or "[]") if entry]
 
 
+def without_bridge_netfilter(namespace: str | None) -> None:
+    """Have its firewall see only what is routed: where br_netfilter is loaded, neighbours are translated as well."""
+    for name in ("iptables", "ip6tables"):
+        path = f"/proc/sys/net/bridge/bridge-nf-call-{name}"
+        within(namespace, "sh", "-c", f"if [ -e {path} ]; then echo 0 > {path}; fi")
+
+
 def _inside(namespace: str | None) -> list[str]:
     """The command that runs another one in a namespace.
 
@@ -142,20 +149,14 @@ def firewall(namespace: str | None) -> list[str]:
 
     A table of legacy iptables that holds no rules says nothing: it stays until its namespace goes.
     """
-    inside = _inside(namespace)
-    found = _output([*inside, "nft", "list", "ruleset"])
+    found = within(namespace, "nft", "list", "ruleset").splitlines()
     for family in ("ip", "ip6"):
-        # Listing a table that is not there makes it.
-        if _output([*inside, "cat", f"/proc/thread-self/net/{family}_tables_names"], missing_is_empty=True):
-            saved = _output([*inside, f"{family}tables-legacy-save"])
+        # Listing a table that is not there makes it. Without the kernel's module there is no such file.
+        names = f"/proc/thread-self/net/{family}_tables_names"
+        if within(namespace, "sh", "-c", f"if [ -e {names} ]; then cat {names}; fi"):
+            saved = within(namespace, f"{family}tables-legacy-save").splitlines()
             found += [f"{family} {line}" for line in saved if line.startswith("-A")]
     return found
-
-
-def _output(command: list[str], missing_is_empty: bool = False) -> list[str]:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 or missing_is_empty, f"{command}: exit status {done.returncode}: {done.stderr.strip()}"
-    return done.stdout.splitlines()
 
 
 # Facts to wait for

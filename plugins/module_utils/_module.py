@@ -28,6 +28,19 @@ COMMON_OPTIONS: Spec = {
     "lock_timeout": {"type": "float", "default": 60.0},
 }
 
+#: Those of the modules for address translation (doc fragment ``nat``), and those of each rule that both have.
+NAT_OPTIONS: Spec = {
+    "namespace": {"type": "str", "default": "host"},
+    "backend": {"type": "str", "choices": ["auto", "nftables", "iptables"], "default": "auto"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+NAT_RULE_OPTIONS: Spec = {
+    "family": {"type": "str", "choices": ["ipv4", "ipv6"]},
+    "random_fully": {"type": "bool"},
+    "persistent": {"type": "bool"},
+    "comment": {"type": "str"},
+}
+
 
 def run_module(name: str, options: Spec, read: Callable[[Spec], Wanted], **more: Any) -> None:
     """The whole life of a module that changes something. ``read`` makes a demand of the options, or raises."""

@@ -16,11 +16,6 @@ description:
     come back through it.
   - Rules of others, of firewalld, Docker or an administrator, are neither read as ours nor touched.
 options:
-  namespace:
-    description:
-      - The namespace. V(host) is the namespace that the module itself runs in.
-    type: str
-    default: host
   rules:
     description:
       - The rules that shall be there in this order, or with O(state=absent), those that shall not.
@@ -94,26 +89,6 @@ options:
         Only rules of this module count, not those of M(nslab.netns.ns_snat).
     type: bool
     default: false
-  backend:
-    description:
-      - What holds the rules.
-      - V(nftables) has a table of its own in each namespace, C(inet nslab-LAB), or C(inet nslab) without O(lab). It takes nftables'
-        Python binding or the program C(nft).
-      - V(iptables) has rules in the built-in chains of the table C(nat) of legacy iptables, known by a comment. It takes the Python
-        library python-iptables. Rules of iptables-nft are rules of nftables, which this does not touch.
-      - V(auto) is the one that holds rules of the lab in the namespace already; or else V(iptables) where the namespace has the table
-        C(nat) of legacy iptables; or else V(nftables), where it is there.
-      - When this changes, the rules are added to the new one before they are removed from the old one. All rules of a lab in a
-        namespace are in one. The table C(nat) of legacy iptables, once it is there, stays until the namespace goes.
-    type: str
-    choices: [auto, nftables, iptables]
-    default: auto
-  state:
-    description:
-      - Whether the rules shall be there.
-    type: str
-    choices: [present, absent]
-    default: present
 seealso:
   - module: nslab.netns.ns_snat
   - module: nslab.netns.ns_sysctl
@@ -123,6 +98,7 @@ extends_documentation_fragment:
   - nslab.netns.attributes
   - nslab.netns.attributes.changes
   - nslab.netns.common
+  - nslab.netns.nat
 """
 
 EXAMPLES = r"""
@@ -225,7 +201,7 @@ problems:
 """
 
 from ..module_utils import _options
-from ..module_utils._module import run_module
+from ..module_utils._module import NAT_OPTIONS, NAT_RULE_OPTIONS, run_module
 
 
 def main() -> None:
@@ -236,7 +212,7 @@ def main() -> None:
         "mark": {"type": "str"},
     }
     options = {
-        "namespace": {"type": "str", "default": "host"},
+        **NAT_OPTIONS,
         "rules": {
             "type": "list",
             "elements": "dict",
@@ -247,18 +223,13 @@ def main() -> None:
                 "ports": {"type": "raw"},
                 **matches,
                 **{f"not_{name}": option for name, option in matches.items()},
-                "family": {"type": "str", "choices": ["ipv4", "ipv6"]},
                 "to_destination": {"type": "str", "required": True},
                 "local": {"type": "bool"},
                 "hairpin": {"type": "bool"},
-                "random_fully": {"type": "bool"},
-                "persistent": {"type": "bool"},
-                "comment": {"type": "str"},
+                **NAT_RULE_OPTIONS,
             },
         },
         "purge": {"type": "bool", "default": False},
-        "backend": {"type": "str", "choices": ["auto", "nftables", "iptables"], "default": "auto"},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     }
     run_module("ns_dnat", options, _options.ns_dnat)
 

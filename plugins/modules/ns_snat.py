@@ -15,11 +15,6 @@ description:
   - Rules of others, of firewalld, Docker or an administrator, are neither read as ours nor touched.
   - Rules that a run does not change keep translating while it works, and so do connections that are established.
 options:
-  namespace:
-    description:
-      - The namespace. V(host) is the namespace that the module itself runs in.
-    type: str
-    default: host
   rules:
     description:
       - The rules that shall be there in this order, or with O(state=absent), those that shall not.
@@ -96,26 +91,6 @@ options:
         Only rules of this module count, not those of M(nslab.netns.ns_dnat).
     type: bool
     default: false
-  backend:
-    description:
-      - What holds the rules.
-      - V(nftables) has a table of its own in each namespace, C(inet nslab-LAB), or C(inet nslab) without O(lab). It takes nftables'
-        Python binding or the program C(nft).
-      - V(iptables) has rules in the built-in chains of the table C(nat) of legacy iptables, known by a comment. It takes the Python
-        library python-iptables. Rules of iptables-nft are rules of nftables, which this does not touch.
-      - V(auto) is the one that holds rules of the lab in the namespace already; or else V(iptables) where the namespace has the table
-        C(nat) of legacy iptables; or else V(nftables), where it is there.
-      - When this changes, the rules are added to the new one before they are removed from the old one. All rules of a lab in a
-        namespace are in one. The table C(nat) of legacy iptables, once it is there, stays until the namespace goes.
-    type: str
-    choices: [auto, nftables, iptables]
-    default: auto
-  state:
-    description:
-      - Whether the rules shall be there.
-    type: str
-    choices: [present, absent]
-    default: present
 seealso:
   - module: nslab.netns.ns_dnat
   - module: nslab.netns.ns_sysctl
@@ -125,6 +100,7 @@ extends_documentation_fragment:
   - nslab.netns.attributes
   - nslab.netns.attributes.changes
   - nslab.netns.common
+  - nslab.netns.nat
 """
 
 EXAMPLES = r"""
@@ -226,7 +202,7 @@ problems:
 """
 
 from ..module_utils import _options
-from ..module_utils._module import run_module
+from ..module_utils._module import NAT_OPTIONS, NAT_RULE_OPTIONS, run_module
 
 
 def main() -> None:
@@ -240,7 +216,7 @@ def main() -> None:
         "mark": {"type": "str"},
     }
     options = {
-        "namespace": {"type": "str", "default": "host"},
+        **NAT_OPTIONS,
         "rules": {
             "type": "list",
             "elements": "dict",
@@ -248,17 +224,12 @@ def main() -> None:
             "options": {
                 **matches,
                 **{f"not_{name}": option for name, option in matches.items()},
-                "family": {"type": "str", "choices": ["ipv4", "ipv6"]},
                 "to_source": {"type": "str"},
                 "masquerade": {"type": "bool"},
-                "random_fully": {"type": "bool"},
-                "persistent": {"type": "bool"},
-                "comment": {"type": "str"},
+                **NAT_RULE_OPTIONS,
             },
         },
         "purge": {"type": "bool", "default": False},
-        "backend": {"type": "str", "choices": ["auto", "nftables", "iptables"], "default": "auto"},
-        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     }
     run_module("ns_snat", options, _options.ns_snat)
 

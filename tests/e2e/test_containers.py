@@ -9,7 +9,20 @@ from typing import Any
 
 import pytest
 from controller import Controller, Play, apply_role, play
-from throwaway import differences, eventually, firewall, ip, ip_json, ping, seen, served, snapshot, within, without
+from throwaway import (
+    differences,
+    eventually,
+    firewall,
+    ip,
+    ip_json,
+    ping,
+    seen,
+    served,
+    snapshot,
+    within,
+    without,
+    without_bridge_netfilter,
+)
 
 IPV6 = {
     "containers_nodes": [
@@ -40,10 +53,7 @@ def internet(here: str, there: str) -> None:
     ip("-n", "internet", "address", "add", f"{there}/{length}", "dev", "eth0", *nodad)
     ip("link", "set", "veth-net", "up")
     ip("-n", "internet", "link", "set", "eth0", "up")
-    # Where br_netfilter is loaded, it has even what neighbours send each other translated.
-    for name in ("iptables", "ip6tables"):
-        path = f"/proc/sys/net/bridge/bridge-nf-call-{name}"
-        within(None, "sh", "-c", f"if [ -e {path} ]; then echo 0 > {path}; fi")
+    without_bridge_netfilter(None)
 
 
 @pytest.mark.once

@@ -140,8 +140,12 @@ _engine.run(read_topology({document!r}).wanted)
 """
 
 
-def kill_at(count: int, document: Document) -> None:
-    """Apply a document in a process that is killed right after the ``count``-th call that changes anything."""
+def kill_at(count: int, document: Document) -> bool:
+    """Apply a document in a process that is killed right after the ``count``-th call that changes anything.
+
+    Returns whether it came so far.
+    """
     text = _KILLED.format(path=sys.path, count=count, document=document)
     done = subprocess.run([sys.executable, "-c", text], check=False, capture_output=True, text=True)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
+    return done.returncode != 0
