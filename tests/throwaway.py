@@ -86,14 +86,14 @@ def _check(result: int) -> None:
 def ip(*arguments: str) -> str:
     """Run ip; return what it prints. A failure says what ip said. ``-n NAME`` goes first, and is done by nsenter."""
     namespace, arguments = (arguments[1], arguments[2:]) if arguments[0] == "-n" else (None, arguments)
-    done = subprocess.run([*_inside(namespace), "ip", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([*inside(namespace), "ip", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"ip {' '.join(arguments)}: exit status {done.returncode}: {done.stderr.strip()}"
     return done.stdout
 
 
 def within(namespace: str | None, *command: str, text: str = "") -> str:
     """Run any command in a namespace, None for the host; return what it prints."""
-    whole = [*_inside(namespace), *command]
+    whole = [*inside(namespace), *command]
     done = subprocess.run(whole, input=text, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}: exit status {done.returncode}: {done.stderr.strip()}"
     return done.stdout
@@ -101,14 +101,14 @@ def within(namespace: str | None, *command: str, text: str = "") -> str:
 
 def ip_batch(lines: str, namespace: str | None = None) -> None:
     """Run many ip commands, one a line, in one go."""
-    command = [*_inside(namespace), "ip", "-batch", "-"]
+    command = [*inside(namespace), "ip", "-batch", "-"]
     done = subprocess.run(command, input=lines, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"ip -batch: exit status {done.returncode}: {done.stderr.strip()}"
 
 
 def ip_json(namespace: str | None, *arguments: str) -> list[dict[str, Any]]:
     """What ip shows in a namespace, None for the host. Nothing shown is an empty list."""
-    command = [*_inside(namespace), "ip", "-json", *arguments]
+    command = [*inside(namespace), "ip", "-json", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}: exit status {done.returncode}: {done.stderr.strip()}"
     # Some dumps have an empty object for each thing that a filter has left out.
@@ -122,7 +122,7 @@ def without_bridge_netfilter(namespace: str | None) -> None:
         within(namespace, "sh", "-c", f"if [ -e {path} ]; then echo 0 > {path}; fi")
 
 
-def _inside(namespace: str | None) -> list[str]:
+def inside(namespace: str | None) -> list[str]:
     """The command that runs another one in a namespace.
 
     ip -n and ip netns exec do it too, but copy all mounts of the host each time, of which every namespace is one.
@@ -137,7 +137,7 @@ def named_namespaces() -> list[str]:
 
 def sysctls(namespace: str | None, pattern: str = _SYSCTL_PATTERN) -> dict[str, str]:
     """The sysctls of a namespace whose name matches a regular expression."""
-    command = [*_inside(namespace), "sysctl", "--all", "--ignore", "--pattern", "^net"]
+    command = [*inside(namespace), "sysctl", "--all", "--ignore", "--pattern", "^net"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     wanted = re.compile(pattern)
     pairs = (line.partition(" = ") for line in done.stdout.splitlines())
@@ -175,7 +175,7 @@ def ping(namespace: str | None, to: str, wait_seconds: int = 5) -> tuple[bool, s
     With -w it asks again until the first answer or error: a link that has just come up drops what it is to send until
     the kernel has taken note of its carrier, up to a second later.
     """
-    command = [*_inside(namespace), "ping", "-n", "-i", "0.2", "-c", "1", "-w", str(wait_seconds), to]
+    command = [*inside(namespace), "ping", "-n", "-i", "0.2", "-c", "1", "-w", str(wait_seconds), to]
     environment = {**os.environ, "LC_ALL": "C"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     return done.returncode == 0, done.stdout + done.stderr
@@ -206,7 +206,7 @@ except OSError:
 @contextlib.contextmanager
 def served(namespace: str | None, port: int) -> Iterator[None]:
     """A server in a namespace that tells each client by which address it sees it."""
-    command = [*_inside(namespace), sys.executable, "-c", _SERVER, str(port)]
+    command = [*inside(namespace), sys.executable, "-c", _SERVER, str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
@@ -218,7 +218,7 @@ def served(namespace: str | None, port: int) -> Iterator[None]:
 
 def seen(source: str | None, to: str, port: int) -> str:
     """By which address the server at the other end sees a client; empty if they do not come together."""
-    command = [*_inside(source), sys.executable, "-c", _CLIENT, to, str(port)]
+    command = [*inside(source), sys.executable, "-c", _CLIENT, to, str(port)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 

@@ -10,13 +10,23 @@ import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from controller import ROOT, Controller, Play, play
-from throwaway import differences, firewall, ip_json, named_namespaces, ping, snapshot, within, without
+from throwaway import (
+    differences,
+    firewall,
+    inside,
+    ip_json,
+    named_namespaces,
+    ping,
+    snapshot,
+    within,
+    without,
+    without_bridge_netfilter,
+)
 
 Document = dict[str, Any]
 
@@ -119,7 +129,7 @@ def exchange(
     ``at`` is the namespace and the address at which the far end listens; None is the host. With UDP the far end sees
     also those who never hear of it.
     """
-    command = [*_inside(at[0]), sys.executable, "-c", _FAR_END, kind, at[1], str(port)]
+    command = [*inside(at[0]), sys.executable, "-c", _FAR_END, kind, at[1], str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as far:
         try:
             assert far.stdout is not None
@@ -128,10 +138,6 @@ def exchange(
         finally:
             far.kill()
         return sorted({line.strip() for line in far.stdout}), near == "answered\n"
-
-
-def _inside(namespace: str | None) -> list[str]:
-    return ["nsenter", f"--net=/run/netns/{namespace}"] if namespace else []
 
 
 #: For what shall not come through: the links have carried packets before.
@@ -275,7 +281,7 @@ def lacking(topology: Document, namespaces: Sequence[str], *keys: str) -> Docume
 def test_containers_step_by_step(ansible: Controller, backend: str) -> None:
     for key in ("net.ipv4.ip_forward=0", "net.ipv6.conf.all.forwarding=0"):
         within(None, "sysctl", "-w", key)
-    _let_the_bridge_alone()
+    without_bridge_netfilter(None)
     fresh = without(snapshot(), *KEPT)
     complete = contained(backend)
     unpublished = lacking(complete, ["host"], "dnat")
@@ -347,11 +353,3 @@ def published() -> None:
         assert exchange(None, here, at, "tcp") == ([here], True)
         for neighbour in ("netns1", "netns0"):
             assert exchange(neighbour, here, at, "tcp") == ([gateway], True)
-
-
-def _let_the_bridge_alone() -> None:
-    """Where br_netfilter is loaded, what neighbours send each other goes through the firewall of the host as well."""
-    for name in ("iptables", "ip6tables"):
-        path = Path(f"/proc/sys/net/bridge/bridge-nf-call-{name}")
-        if path.exists():
-            path.write_text("0")
