@@ -143,7 +143,10 @@ def playbooks(lab: Lab, folder: Path) -> Steps:
 
 def hub_playbooks(lab: Lab, folder: Path) -> Steps:
     """Whole runs for a large lab, each beside ip -batch of the same round."""
-    topology = {"name": "Build the lab", "nslab.netns.topology": {"topology": lab.document}}
+    file = folder / "hub.json"
+    file.write_text(json.dumps(lab.document), encoding="utf-8")
+    options = {"topology": f"{{{{ lookup('ansible.builtin.file', '{file}') | from_json }}}}"}
+    topology = {"name": "Build the lab", "nslab.netns.topology": options}
     early = [*labs.calls(lab.document), *labs.last_calls(lab.document)]
     remove = _script(folder / "remove", labs.ip_batch(labs.removals(lab.document)))
     return {
@@ -152,6 +155,7 @@ def hub_playbooks(lab: Lab, folder: Path) -> Steps:
         "remove 1": remove,
         "ip -batch, create, bridge up early": _script(folder / "early", labs.ip_batch(early)),
         "remove 2": remove,
+        "a module that takes the document": _play(folder, [{"name": "Take it", "document_only": options}]),
         "topology module, create": _play(folder, [topology], "changed=1 "),
         "topology module, second run": _play(folder, [topology], "changed=0 "),
         "remove": remove,

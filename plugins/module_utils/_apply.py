@@ -180,13 +180,13 @@ class Application:
     def _index(self, end: Endpoint) -> int:
         return self._indexes[end.namespace][end.interface]
 
-    def _learn_index(self, end: Endpoint, what: str) -> int:
-        """Find and keep the index of a link that was just ``what``: made or moved."""
+    def _learn_index(self, end: Endpoint, what: str) -> decode.RawLink:
+        """Look at a link that was just ``what``, made or moved, and keep its index."""
         found = decode.link(self._machine.session(end.namespace), name=end.interface)
         if found is None:
             raise NslabError(f"{end} was removed or renamed by somebody else while it was {what}")
         self._indexes[end.namespace][end.interface] = found.ifindex
-        return found.ifindex
+        return found
 
     def _add_namespace(self, change: c.AddNamespace) -> None:
         self._machine.create(change.name, change.alias)
@@ -206,10 +206,10 @@ class Application:
         group = BIRTH_GROUP if any(change.aliases) else 0
         encode.add_veth(session, here.interface, there.interface, peer_fd, settings, group)
         try:
-            for end, alias in zip(change.ends, change.aliases):
-                index = self._learn_index(end, "made")
-                if group:
-                    encode.set_link(self._machine.session(end.namespace), index, alias=alias, group=0)
+            # The kernel says of each end also the index of the other.
+            self._indexes[there.namespace][there.interface] = self._learn_index(here, "made").lower
+            for end, alias in zip(change.ends, change.aliases if group else ()):
+                encode.set_link(self._machine.session(end.namespace), self._index(end), alias=alias, group=0)
         except BaseException:
             with contextlib.suppress(NslabError, KeyError):
                 encode.remove_link(session, self._index(here))
@@ -219,7 +219,7 @@ class Application:
         session, name = self._machine.session(change.end.namespace), change.end.interface
         group = BIRTH_GROUP if change.alias else 0
         encode.add_bridge(session, name, dict(change.settings), change.mac, change.ifindex, group)
-        index = self._learn_index(change.end, "made")
+        index = self._learn_index(change.end, "made").ifindex
         if change.alias:
             try:
                 encode.set_link(session, index, alias=change.alias, group=0)

@@ -54,7 +54,8 @@ def observe(machine: Machine, wanted: Wanted) -> State:
     names.update(dict.fromkeys(entry.namespace for entry in state.remembered))
     if wanted.prune:
         names[HOST] = None
-        names.update(dict.fromkeys(name for name in machine.all_names() if _concerns(machine, name, wanted.lab)))
+        others = [name for name in machine.all_names() if name not in names]
+        names.update(dict.fromkeys(name for name in others if _concerns(machine, name, wanted.lab)))
     look = Look(machine, state, keys, wanted.lab)
     look.at(names)
     if look.strays(wanted):
@@ -184,7 +185,10 @@ class Look:
                 link.vlans = vlans.get(index, ())
 
     def _pair(self) -> None:
-        """Name the other end of each veth: the link with whose index it is reported, in the namespace of that id."""
+        """Name the other end of each veth: the link with whose index it is reported, in the namespace of that id.
+
+        What is the other end of one has that one for its own.
+        """
         by_index: dict[int, list[Endpoint]] = {}
         for end, raw in self.raw.items():
             by_index.setdefault(raw.ifindex, []).append(end)
@@ -195,6 +199,7 @@ class Look:
             for other in by_index.get(raw.lower, ()):
                 if self.raw[other].lower == raw.ifindex and self._is_in(end.namespace, other.namespace, raw.lower_nsid):
                     link.peer = other
+                    self.state.namespaces[other.namespace].links[other.interface].peer = end
                     break
 
     def _is_in(self, here: str, there: str, nsid: object) -> bool:
