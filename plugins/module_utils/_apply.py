@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import select
 import signal
 import threading
@@ -29,7 +30,7 @@ from . import _nftables as nftables
 from . import _sysctl as sysctl
 from ._errors import KernelError, NslabError, StepFailed
 from ._machine import Machine
-from ._model import BIRTH_GROUP, Endpoint, Remembered, State
+from ._model import BIRTH_GROUP, Endpoint, Remembered, State, lab_of
 from ._nat import IPTABLES
 from ._netlink import decode, encode
 from ._netlink.session import Session
@@ -92,9 +93,49 @@ class Application:
         encode.require()
         if self._plan.expired:
             memory.rewrite(self._lab, [entry for entry in self._remembered if entry not in self._plan.expired])
-        for step in self._plan.steps:
-            self._stop_if_asked()
-            self._apply_step(step)
+        for where, steps in itertools.groupby(self._plan.steps, _leaves_from):
+            together = list(steps)
+            if where and len(together) > 1 and self._remove_together(where, together):
+                continue
+            for step in together:
+                self._stop_if_asked()
+                self._apply_step(step)
+
+    def _remove_together(self, namespace: str, steps: Sequence[c.Step]) -> bool:
+        """Remove links of one namespace at once: each by itself has the kernel wait for all its processors.
+
+        They leave as they came: without their mark and in the group of those that have none, where a run finds them if
+        this one is killed. False if that is not possible.
+        """
+        session = self._machine.session(namespace)
+        there = {link.ifindex: link for link in decode.links(session)}
+        leaving = {self._index(step.change.end): step for step in steps if isinstance(step.change, c.RemoveLink)}
+        leaving = {index: step for index, step in leaving.items() if index in there}
+        is_ours = all(self._lab and lab_of(there[index].alias) == self._lab for index in leaving)
+        if not is_ours or any(link.group == BIRTH_GROUP for link in there.values()):
+            return False
+        self._stop_if_asked()
+        if not leaving:
+            return True
+        moved: list[int] = []
+        try:
+            for index in leaving:
+                moved.append(index)
+                encode.set_link(session, index, alias="", group=BIRTH_GROUP)
+            encode.remove_group(session, BIRTH_GROUP)
+        except BaseException as error:
+            for index in moved:
+                with contextlib.suppress(NslabError):
+                    encode.set_link(session, index, alias=there[index].alias, group=there[index].group)
+            if isinstance(error, KernelError) and error.number == errno.ENODEV:
+                return False
+            if not isinstance(error, (NslabError, OSError)):
+                self.roll_back()
+                raise
+            change = leaving[moved[-1]].change
+            raise StepFailed(str(change.describe()), change.path, _words(error), self.roll_back()) from error
+        self._journal += leaving.values()
+        return True
 
     def _apply_step(self, step: c.Step) -> None:
         try:
@@ -305,6 +346,11 @@ class Application:
     def _set_sysctl(self, change: c.SetSysctl) -> None:
         with self._machine.entered(change.namespace):
             sysctl.write(change.key, change.value)
+
+
+def _leaves_from(step: c.Step) -> str:
+    """The namespace from which a step removes a link and does no more; empty for another step."""
+    return step.change.end.namespace if isinstance(step.change, c.RemoveLink) and not step.remember else ""
 
 
 def _await_source(session: Session, source: str) -> None:

@@ -25,7 +25,8 @@ HOST = "host"
 ROUTE_PROTOCOL = 110
 
 #: The group (``ip link set ... group``) of a link of a lab from its birth until it has its mark, which the kernel takes
-#: only in a second message. A link that is in it while nobody holds the lock was left by a run that was killed.
+#: only in a second message; and that of links which are removed together. A link that is in it while nobody holds the
+#: lock was left by a run that was killed.
 BIRTH_GROUP = 0x6E736C
 
 #: Routes that an administrator or this collection made. Those of the kernel, of router advertisements, of DHCP

@@ -42,6 +42,8 @@ class Nat:
             wanted = self._wanted.namespaces.get(name)
             if wanted is None or wanted.nat is None:
                 self._empty(namespace, tuple(namespace.nat), "")
+            if not self._wanted.namespaces and namespace.lab != self._wanted.lab:
+                self._warn_of_unseen(namespace)
 
     def set(self) -> None:
         """Let each namespace have its rules, all in one backend."""
@@ -55,6 +57,7 @@ class Nat:
         path = next((item.path for item in nat.rules), wanted.path)
         if not rules:
             self._empty(namespace, tuple(namespace.nat), path)
+            self._warn_of_unseen(namespace)
             return
         if not backend:
             self._planner.problem(*self._lack(nat))
@@ -99,6 +102,14 @@ class Nat:
             return nat.path, f"{nat.backend!r} cannot be used: the managed host lacks {_PACKAGES[nat.backend]}"
         path = nat.rules[0].path if nat.rules else nat.path
         return path, f"the managed host can translate no addresses: it lacks {' and '.join(_PACKAGES.values())}"
+
+    def _warn_of_unseen(self, namespace: Namespace) -> None:
+        """Where rules shall go: some may be where nobody can look."""
+        if namespace.legacy_nat and IPTABLES not in self._planner.before.nat_backends:
+            self._planner.result.warnings.append(
+                f"the namespace {namespace.name} has the table nat of legacy iptables; rules that were made in it "
+                f"stay, for they cannot be seen: the managed host lacks {_PACKAGES[IPTABLES]}"
+            )
 
     def _warn(self, namespace: Namespace, backend: str) -> None:
         for other in sorted(namespace.others_nat - {backend}):

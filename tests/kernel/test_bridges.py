@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _options
 from ansible_collections.nslab.netns.plugins.module_utils._errors import NslabError, Refused
 from ansible_collections.nslab.netns.plugins.module_utils._model import BIRTH_GROUP, BRIDGE_SETTINGS
+from ansible_collections.nslab.netns.plugins.module_utils._netlink.session import Session
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from applying import fail_each_call, host_without_lab_traces, kill_at, module, refused, run
 from throwaway import differences, ip, ip_json, ping, snapshot
@@ -213,6 +214,50 @@ def test_kill_at_any_step_then_one_run_converges(count: int) -> None:
     assert ping("beijing", "10.0.0.2")[0]
     run({"name": "bridged"}, absent=True)
     assert not differences(before, host_without_lab_traces())
+
+
+def marks() -> set[tuple[str, str, str]]:
+    return {(link["ifname"], link.get("ifalias", ""), link["group"]) for link in ip_json(None, "link", "show")}
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_links_that_are_removed_together_go_or_stay_however_the_run_is_killed(count: int) -> None:
+    before = host_without_lab_traces()
+    run(bridged())
+    right = marks()
+    kill_at(count, {"name": "bridged"})
+    run(bridged())
+    assert run(bridged()) == []
+    assert marks() == right
+    kill_at(count, {"name": "bridged"})
+    run({"name": "bridged"}, absent=True)
+    assert not differences(before, host_without_lab_traces())
+
+
+@pytest.mark.parametrize("group", [0, BIRTH_GROUP])
+def test_only_the_labs_links_are_removed_together(group: int) -> None:
+    run(bridged())
+    ip("link", "add", "theirs", "group", str(group), "type", "bridge")
+    ip("link", "set", "theirs", "alias", "nslab:other")
+    run({"name": "bridged"})
+    assert {link["ifname"] for link in ip_json(None, "link", "show")} == {"lo", "theirs"}
+
+
+def test_a_link_that_goes_while_others_are_removed_together_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(bridged())
+    request = Session.request
+    gone: list[str] = []
+
+    def and_remove(self: Session, kind: int, flags: int, payload: bytes) -> None:
+        if not gone:
+            gone.append("veth-b")
+            ip("link", "delete", "veth-b")
+        request(self, kind, flags, payload)
+
+    monkeypatch.setattr(Session, "request", and_remove)
+    run({"name": "bridged"})
+    assert gone
+    assert [link["ifname"] for link in ip_json(None, "link", "show")] == ["lo"]
 
 
 def test_a_bridge_that_a_killed_run_has_not_come_to_mark_is_the_labs() -> None:

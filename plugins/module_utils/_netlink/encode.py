@@ -165,6 +165,11 @@ def remove_link(session: Session, index: int) -> None:
     session.request(_RTM_DELLINK, 0, _link(index))
 
 
+def remove_group(session: Session, group: int) -> None:
+    """Remove all links of a group at once."""
+    session.request(_RTM_DELLINK, 0, _link(0, _number(_IFLA_GROUP, group)))
+
+
 def set_link(
     session: Session,
     index: int,

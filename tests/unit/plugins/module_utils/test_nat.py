@@ -860,6 +860,17 @@ def test_rules_of_others_in_the_other_backend_are_warned_of() -> None:
     assert "a table of nftables that is not ours" in warning
 
 
+@pytest.mark.parametrize(
+    ("backends", "legacy_nat", "is_warned"),
+    [(("nftables",), True, True), (BOTH, True, False), (("nftables",), False, False)],
+)
+def test_rules_that_may_stay_unseen_are_warned_of(backends: tuple[str, ...], legacy_nat: bool, is_warned: bool) -> None:
+    whole = {"topology": {"name": "x"}, "state": "absent", "lab": None, "adopt": False, "strict": False}
+    for wanted in (_options.ns_snat(options(HOST, [entry(1)], state="absent")), _options.topology(whole)):
+        warnings = plan(wanted, host(legacy_nat=legacy_nat, nat_backends=frozenset(backends))).warnings
+        assert [("rules that were made in it stay" in warning) for warning in warnings] == [True] * is_warned
+
+
 # how it reads
 
 
