@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from controller import Controller, apply_role
-from throwaway import ip, ip_json, named_namespaces, ping, snapshot, sysctls, without
+from throwaway import eventually, ip, ip_json, named_namespaces, ping, snapshot, sysctls, without
 
 REACHES = [
     ("server", "1.1.1.1"),
@@ -165,6 +166,48 @@ def test_other_names_and_addresses(ansible: Controller) -> None:
     assert unreached([("web", "203.0.113.1"), ("desk", "198.51.100.1")]) == []
     removed = ansible.run([apply_role("routed")], **other, routed_state="absent").succeeded()
     assert removed.changed == 1
+    assert named_namespaces() == []
+
+
+@pytest.mark.once
+def test_all_of_it_with_ipv6(ansible: Controller) -> None:
+    ipv6 = {
+        "routed_server_address": "fd00:1::2/64",
+        "routed_server_loopback_address": "fd01::1/64",
+        "routed_server_network": "fd01::/64",
+        "routed_router_server_address": "fd00:1::1/64",
+        "routed_router_client_address": "fd00:2::1/64",
+        "routed_client_address": "fd00:2::2/64",
+        "routed_client_loopback_address": "fd02::2/64",
+        "routed_client_network": "fd02::/64",
+    }
+    plays = [apply_role("routed", "first", ipv6), apply_role("routed", "second", ipv6)]
+    assert ansible.run(plays).succeeded().play("second").changed == []
+    reaches = [
+        ("server", "fd01::1"),
+        ("server", "fd00:1::1"),
+        ("server", "fd00:2::2"),
+        ("server", "fd02::2"),
+        ("client", "fd01::1"),
+        ("client", "fd00:1::2"),
+    ]
+    eventually(lambda: not unreached(reaches), "each reaches all that it shall")
+    assert sysctls("router", r"^net\.ipv6\.conf\.all\.forwarding$") == {"net.ipv6.conf.all.forwarding": "1"}
+
+    ansible.run([apply_role("routed")], **ipv6, routed_static_routes=False).succeeded()
+    assert unreached(reaches) == [("server", "fd02::2"), ("client", "fd01::1")]
+    answered, said = ping("server", "fd02::2")
+    assert not answered
+    assert re.search(r"From fd00:1::1 .*No route", said)
+    ansible.run([apply_role("routed")], **ipv6, routed_ip_forward=False).succeeded()
+    assert not ping("server", "fd00:2::2", wait_seconds=1)[0]
+    assert ping("server", "fd00:1::1")[0]
+
+    ip("-n", "server", "-6", "route", "del", "default")
+    ip("-n", "client", "address", "del", "fd00:2::2/64", "dev", "vethC")
+    assert len(ansible.run([apply_role("routed")], "--diff", **ipv6).succeeded().diff) == 4
+    eventually(lambda: not unreached(reaches), "repaired, each reaches all that it shall")
+    ansible.run([apply_role("routed")], **ipv6, routed_state="absent").succeeded()
     assert named_namespaces() == []
 
 
