@@ -184,6 +184,11 @@ class Application:
     def commit(self) -> None:
         """Keep what was done, and forget what the lab has put back."""
         self._stop_if_asked()
+        # What goes over to another lab is for a moment in both files: a run that is killed here does it again.
+        for lab, entries in self._plan.handed_over.items():
+            memory.hand_over(lab, entries)
+        if self._plan.shared:
+            memory.append(self._lab, self._plan.shared)
         if self._plan.forgotten or any(step.remember for step in self._journal):
             gone = {entry[:4] for entry in self._plan.forgotten}
             memory.rewrite(self._lab, [entry for entry in memory.recall(self._lab) if entry[:4] not in gone])

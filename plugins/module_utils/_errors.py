@@ -14,12 +14,21 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+#: What is in the way belongs to somebody else.
+FOREIGN = "foreign"
+#: What is asked for would cut the connection by which it is asked for.
+CONNECTION = "connection"
+
 
 class Problem(NamedTuple):
-    """One thing that is wrong: where it stands, and what is wrong and would be right."""
+    """One thing that is wrong: where it stands, and what is wrong and would be right.
+
+    ``code`` is FOREIGN, CONNECTION, or empty for what is just wrong.
+    """
 
     path: str
     text: str
+    code: str = ""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.text}" if self.path else self.text
@@ -81,6 +90,16 @@ class StepFailed(NslabError):
 
 def article(word: str) -> str:
     return f"an {word}" if word[:1] in "aeiou" else f"a {word}"
+
+
+#: How many things are named where there are many.
+_FEW = 5
+
+
+def few(words: Sequence[str]) -> str:
+    """Some of the words, as a list in a sentence."""
+    named = [*words[:_FEW], *([f"{len(words) - _FEW} more"] if len(words) > _FEW else [])]
+    return " and ".join(filter(None, [", ".join(named[:-1]), *named[-1:]]))
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:

@@ -4,6 +4,9 @@
 
 """What a lab has changed on things that are not its own: the little that no kernel object can remember.
 
+Two labs may want the same of such a thing. Then each has it in its file, and the last one to go puts back what was
+there before the first.
+
 One file of JSON lines per lab in /run/nslab, which dies with the boot as the lab does. A line is appended *before* the
 change that it speaks of, so that a run that is killed in between forgets nothing. A line that was not written whole
 is the trace of a kill before its change, and counts as not written.
@@ -21,9 +24,21 @@ from ._errors import NslabError
 from ._lock import RUN_DIRECTORY, run_directory
 from ._model import Remembered
 
+_PREFIX, _SUFFIX = "lab-", ".jsonl"
+
 
 def _file(lab: str) -> str:
-    return f"lab-{lab}.jsonl"
+    return f"{_PREFIX}{lab}{_SUFFIX}"
+
+
+def labs() -> list[str]:
+    """The labs of which something is remembered, sorted."""
+    try:
+        names = os.listdir(RUN_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    files = [name for name in names if name.startswith(_PREFIX) and name.endswith(_SUFFIX)]
+    return sorted(name[len(_PREFIX) : -len(_SUFFIX)] for name in files)
 
 
 def recall(lab: str) -> tuple[Remembered, ...]:
@@ -62,6 +77,16 @@ def append(lab: str, entries: Sequence[Remembered]) -> None:
 def _lines(entries: Sequence[Remembered]) -> bytes:
     # The leading line break ends a line that a killed run left half-written.
     return "".join(f"\n{json.dumps(entry)}\n" for entry in entries).encode()
+
+
+def hand_over(lab: str, entries: Sequence[Remembered]) -> None:
+    """Have ``lab`` put back in the end what another one has changed and needs no more, but ``lab`` does."""
+    known = {entry[:4]: entry for entry in recall(lab)}
+    for entry in entries:
+        heir = known.get(entry[:4])
+        if heir is None or heir.before == entry.after:
+            known[entry[:4]] = entry if heir is None else heir._replace(before=entry.before)
+    rewrite(lab, list(known.values()))
 
 
 def rewrite(lab: str, entries: Sequence[Remembered]) -> None:

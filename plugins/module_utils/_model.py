@@ -313,7 +313,10 @@ class Namespace:
 
 
 class Remembered(NamedTuple):
-    """What a lab changed on something that is not its own, and what was there before (``None``: nothing)."""
+    """What a lab changed on something that is not its own, and what was there before (``None``: nothing).
+
+    ``before`` equals ``after`` where another lab had made it so already.
+    """
 
     #: address, route, mtu, mac, up, master, sysctl; or consequence: a sysctl that the kernel set along with one of the
     #: lab's, and that setting that one back does not restore.
@@ -336,7 +339,11 @@ class State:
     obstacles: dict[str, str] = field(default_factory=dict)
     #: The names of all namespaces, looked at or not.
     names: frozenset[str] = frozenset()
+    #: What the lab has changed on things that are not its own; and what each of the other labs has.
     remembered: tuple[Remembered, ...] = ()
+    claims: dict[str, tuple[Remembered, ...]] = field(default_factory=dict)
+    #: The processes in namespaces of others that are in the way, in words.
+    users: dict[str, str] = field(default_factory=dict)
     #: The per-namespace sysctls that a new namespace has, of those that were asked for.
     new_namespace_sysctls: frozenset[str] = frozenset()
     #: The sysctls that the machine has at all, of those that were asked for; and such as stand beside a missing one.

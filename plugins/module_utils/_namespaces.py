@@ -312,3 +312,12 @@ def pids_inside() -> dict[int, list[int]]:
                 continue
             found.setdefault(inode, []).append(int(name))
     return {inode: sorted(pids) for inode, pids in found.items()}
+
+
+def command_of(pid: int) -> str:
+    """The name of a process, as ``ps`` shows it; empty if it has ended."""
+    try:
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return file.read().rstrip("\n")
+    except OSError:
+        return ""

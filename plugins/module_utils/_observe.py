@@ -19,6 +19,7 @@ from . import _memory as memory
 from . import _namespaces as namespaces
 from . import _nftables as nftables
 from . import _sysctl as sysctl
+from ._errors import few
 from ._findings import BRIDGE_NETFILTER
 from ._machine import Machine
 from ._model import BIRTH_GROUP, HOST, Endpoint, Link, Namespace, State, Wanted, WantedNamespace, lab_of
@@ -46,6 +47,7 @@ def observe(machine: Machine, wanted: Wanted) -> State:
     )
     if wanted.lab:
         state.remembered = memory.recall(wanted.lab)
+        state.claims = {lab: memory.recall(lab) for lab in memory.labs() if lab != wanted.lab}
     keys = _sysctl_keys(wanted, state)
     names = dict.fromkeys([*wanted.namespaces, *wanted.absent_namespaces])
     names.update(dict.fromkeys(end.namespace for wire in wanted.wires for end in wire.ends))
@@ -61,9 +63,22 @@ def observe(machine: Machine, wanted: Wanted) -> State:
     if look.strays(wanted):
         look.at([HOST, *machine.all_names()])
     _find_sysctls(machine, wanted, state)
+    _find_users(wanted, state)
     if wanted.prune or any(namespace.nat for namespace in wanted.namespaces.values()):
         look_at_nat(machine, state, wanted.lab, wanted.namespaces)
     return state
+
+
+def _find_users(wanted: Wanted, state: State) -> None:
+    """Who lives in the namespaces that shall be made and are there already as somebody else's."""
+    there = [
+        state.namespaces[name] for name, body in wanted.namespaces.items() if body.create and name in state.namespaces
+    ]
+    foreign = [namespace for namespace in there if wanted.lab and namespace.lab != wanted.lab]
+    pids = namespaces.pids_inside() if foreign else {}
+    for namespace in foreign:
+        words = [f"process {pid} ({namespaces.command_of(pid)})" for pid in pids.get(namespace.inode, ())]
+        state.users[namespace.name] = few(words)
 
 
 def _obstacle(entry: namespaces.Entry) -> str:

@@ -27,7 +27,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from . import _changes as c
-from ._errors import Problem, Refused, article, did_you_mean
+from ._errors import FOREIGN, Problem, Refused, article, did_you_mean, few
 from ._findings import Finding, findings
 from ._kernel import consequence, copy, mark_of, needs_gateway, new_namespace, play
 from ._model import (
@@ -69,6 +69,10 @@ class Plan:
     findings: list[Finding] = field(default_factory=list)
     #: What needs not be remembered any more after this plan.
     forgotten: list[Remembered] = field(default_factory=list)
+    #: What another lab has made as this one wants it, so that it has to stay when that one goes.
+    shared: list[Remembered] = field(default_factory=list)
+    #: What another lab wants to stay, and puts back in the end, by that lab.
+    handed_over: dict[str, list[Remembered]] = field(default_factory=dict)
     #: What was remembered of namespaces that are gone. The kernel gives a new one the same inode at times.
     expired: list[Remembered] = field(default_factory=list)
     #: The backend that holds the rules of translation, by namespace, where there are any.
@@ -99,6 +103,11 @@ class Planner:
         #: Namespaces that are taken for granted; what is in them is, too.
         self.assumed: set[str] = set()
         self.remembered = {entry[:4] for entry in state.remembered}
+        #: What other labs have changed on things that are not their own, by what it is.
+        self.claims: dict[tuple[object, ...], list[tuple[str, Remembered]]] = {}
+        for lab, entries in sorted(state.claims.items()):
+            for entry in entries:
+                self.claims.setdefault(entry[:4], []).append((lab, entry))
 
     def plan(self) -> Plan:
         self._remove()
@@ -159,6 +168,24 @@ class Planner:
             return None
         inode = self.state.namespaces[end.namespace].inode
         return Remembered(kind, end.namespace, inode, end.interface, before, after)
+
+    def agree(self, memory: Remembered | None, path: str) -> bool:
+        """Come to terms with other labs that have a say in a thing that is not this lab's own. False if it differs."""
+        others = self.claims.get(memory[:4], []) if memory else []
+        if memory is None or not others:
+            return True
+        for lab, other in others:
+            if other.after != memory.after:
+                self.problem(
+                    path,
+                    f"the lab {lab!r} has set this to {other.after!r}, and needs it so; let both say the same, or "
+                    "remove that lab",
+                    FOREIGN,
+                )
+                return False
+        if memory.before == memory.after and memory[:4] not in self.remembered:
+            self.result.shared.append(memory)
+        return True
 
     def is_ours(self, end: Endpoint) -> bool:
         return self._is_made(end) or mark_of(self.state, end) == self.wanted.lab
@@ -270,9 +297,8 @@ class Planner:
             else:
                 fact = f"is {article(link.kind or 'physical')} device, no veth"
             owner = f" (of lab {link.lab!r})" if link.lab else ""
-            self.problem(
-                wire.path, f"{end}{owner} exists already and {fact}; remove or rename it, or choose another name"
-            )
+            text = f"{end}{owner} exists already and {fact}; remove or rename it, or choose another name"
+            self.problem(wire.path, text, FOREIGN)
 
     def _misplaced(self, wire: Wire) -> c.MoveLink | None:
         """The move that makes the wire right, if one end of it only sits in the wrong namespace."""
@@ -309,18 +335,28 @@ class Planner:
             if not wanted.create:
                 continue
             if namespace is None and wanted.name in self.state.obstacles:
-                self.problem(wanted.path, f"{self.state.obstacles[wanted.name]}; remove it or choose another name")
+                text = f"{self.state.obstacles[wanted.name]}; remove it or choose another name"
+                self.problem(wanted.path, text, FOREIGN)
             elif namespace is None:
                 stale = wanted.name in self.state.stale
                 self.do(c.AddNamespace(wanted.name, mark(lab), stale, wanted.path))
             elif lab and namespace.lab != lab:
-                if self.refuse_foreign(wanted.path, f"the namespace {wanted.name}", namespace.lab):
+                what = f"the namespace {wanted.name}{self._users(namespace)}"
+                if self.refuse_foreign(wanted.path, what, namespace.lab):
                     continue
                 end = Endpoint(wanted.name, "lo")
                 before = (None, None, namespace.links["lo"].alias)
                 self.do(c.SetLink(end, alias=mark(lab), before=before, path=wanted.path))
                 # What was unmanaged so far is the lab's now, and its surplus routes with it.
                 self._remove_routes(namespace, wanted)
+
+    def _users(self, namespace: Namespace) -> str:
+        """What is in a namespace and who lives in it, in brackets."""
+        links = few([name for name in namespace.links if name != "lo"])
+        users = self.before.users.get(namespace.name)
+        words = [f"with {links}"] if links else []
+        words += [f"the home of {users}"] if users else []
+        return f" ({', '.join(words)})" if words else ""
 
     def _assume_namespaces(self) -> None:
         ends = [(end.namespace, wire.path) for wire in self.wanted.wires for end in wire.ends]
@@ -355,11 +391,11 @@ class Planner:
             self.problem(item.path, problem)
             return
         current = namespace.sysctls.get(item.key)
-        if current == item.value:
-            return
         remember = None
         if self.wanted.lab:
             remember = Remembered("sysctl", namespace.name, namespace.inode, item.key, current, item.value)
+        if not self.agree(remember, item.path) or current == item.value:
+            return
         self.do(c.SetSysctl(namespace.name, item.key, item.value, current, item.path), remember)
 
     def _sysctl_problem(self, namespace: Namespace, item: WantedSysctl) -> str:
@@ -417,7 +453,10 @@ class Planner:
 
     def _own_wire(self, wire: Wire) -> None:
         for end in wire.ends:
-            if self.refuse_foreign(wire.path, f"the veth {end}", mark_of(self.state, end)):
+            link = self.state.link(end)
+            port = f", port of {link.master}" if link and link.master else ""
+            wired = f" (wired to {link.peer}{port})" if link else ""
+            if self.refuse_foreign(wire.path, f"the veth {end}{wired}", mark_of(self.state, end)):
                 return
 
     def refuse_foreign(self, path: str, what: str, owner: str | None) -> bool:
@@ -426,7 +465,8 @@ class Planner:
             return False
         whose = f"belongs to lab {owner!r}" if owner else "is not marked as this lab's"
         taking = "take it over with 'adopt: true'" if self.wanted.whole else "leave 'lab' out"
-        self.problem(path, f"{what} exists already and {whose}; remove it, choose another name, or {taking}")
+        text = f"{what} exists already and {whose}; remove it, choose another name, or {taking}"
+        self.problem(path, text, FOREIGN)
         return True
 
     def _wanted_link(self, end: Endpoint) -> WantedLink | None:
@@ -452,6 +492,13 @@ class Planner:
             self._set_link(end, link, wanted)
 
     def _set_link(self, end: Endpoint, link: Link, wanted: WantedLink) -> None:
+        if not wanted.bridge and wanted.mtu is not None:
+            self.agree(self.remember("mtu", end, str(link.mtu), str(wanted.mtu)), wanted.path)
+        if wanted.mac is not None:
+            self.agree(self.remember("mac", end, link.mac, wanted.mac), wanted.path)
+        if wanted.up is not None:
+            words = ["up" if up else "down" for up in (link.up, wanted.up)]
+            self.agree(self.remember("up", end, *words), wanted.path)
         mtu = wanted.mtu if wanted.mtu is not None and wanted.mtu != link.mtu and not wanted.bridge else None
         mac = wanted.mac if wanted.mac is not None and wanted.mac != link.mac else None
         alias = None
@@ -545,15 +592,20 @@ class Planner:
 
     def _set_address(self, end: Endpoint, link: Link, item: WantedAddress) -> None:
         address = item.value
-        if address in link.addresses or any(address.address == kernel.address for kernel in link.kernel_addresses):
+        remember = self.remember("address", end, None, str(address))
+        if remember:
+            remember = remember._replace(object=f"{end.interface} {address.address}")
+        if any(address.address == kernel.address for kernel in link.kernel_addresses):
+            return
+        if address in link.addresses:
+            self.agree(remember and remember._replace(before=remember.after), item.path)
+            return
+        if not self.agree(remember, item.path):
             return
         if address.family == 6 and 0 < link.mtu < IPV6_MIN_MTU:
             text = f"{address.address!r} is an IPv6 address, but {end} has an MTU of {link.mtu}: IPv6 needs at least"
             self.problem(item.path, f"{text} {IPV6_MIN_MTU}")
             return
-        remember = self.remember("address", end, None, str(address))
-        if remember:
-            remember = remember._replace(object=f"{end.interface} {address.address}")
         same = [other for other in link.addresses if other.family == 6 and other.address == address.address]
         if same:
             self.do(c.ReplaceAddress(end, same[0], address, item.path))
@@ -598,19 +650,22 @@ class Planner:
             # `ip route append` makes several routes of one key; the first one counts, the others only lurk.
             if other is not keep:
                 self.do(c.RemoveRoute(namespace.name, other, item.path))
-        if same:
-            return
         remember = None
         if self.wanted.lab and not self._owns(namespace):
-            remembered = ("route", namespace.name, namespace.inode, str(route.key))
-            if keep and remembered not in self.remembered:
+            key = ("route", namespace.name, namespace.inode, str(route.key))
+            remember = Remembered(*key, str(same) if same else None, str(route))
+            if not self.agree(remember, item.path):
+                return
+            if keep and not same and key not in self.remembered:
                 self.problem(
                     item.path,
                     f"the namespace {namespace.name} has another route to the same destination already, and it is not "
                     f"this lab's: {keep}; remove it, or give one of the two another metric",
+                    FOREIGN,
                 )
                 return
-            remember = Remembered(*remembered, None, str(route))
+        if same:
+            return
         if keep is None:
             self.do(c.AddRoute(namespace.name, route, item.path), remember)
         elif _is_replaceable(keep, route):
@@ -726,8 +781,22 @@ class Planner:
                 is_removed = before is not None and before.inode == entry.inode
                 (self.result.forgotten if is_removed else self.result.expired).append(entry)
             elif self.wanted.prune and not self._still_wanted(entry):
-                self._put_one_back(entry, namespace)
+                heir = self._heir(entry)
+                if heir:
+                    self.result.handed_over.setdefault(heir, []).append(entry)
+                else:
+                    self._put_one_back(entry, namespace)
                 self.result.forgotten.append(entry)
+
+    def _heir(self, entry: Remembered) -> str:
+        """Another lab that needs what this one has changed; empty if there is none."""
+        for lab, _other in self.claims.get(entry[:4], ()):
+            return lab
+        if entry.kind == "consequence":
+            for key, claimants in self.claims.items():
+                if key[:3] == ("sysctl", *entry[1:3]) and consequence(entry.object, str(key[3]), "1") is not None:
+                    return claimants[0][0]
+        return ""
 
     def _still_wanted(self, entry: Remembered) -> bool:
         wanted = self.wanted.namespaces.get(entry.namespace)
@@ -842,8 +911,8 @@ class Planner:
 
     # --- words -------------------------------------------------------------------------------------------------------
 
-    def problem(self, path: str, text: str) -> None:
-        self.problems.append(Problem(path, text))
+    def problem(self, path: str, text: str, code: str = "") -> None:
+        self.problems.append(Problem(path, text, code))
 
     def assume(self, path: str, text: str, namespace: str = "") -> None:
         """Take something for granted. What is in a namespace that is itself taken for granted goes without saying."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from . import _changes as c
-from ._errors import article, did_you_mean
+from ._errors import FOREIGN, article, did_you_mean, few
 from ._kernel import mark_of, smallest_mtu
 from ._model import (
     BRIDGE_DEFAULTS,
@@ -71,7 +71,8 @@ class Bridges:
                 continue
             owner = f" (of lab {link.lab!r})" if link.lab else ""
             fact = f"exists already and is {article(link.kind or 'physical')} device, no bridge"
-            self._planner.problem(wanted.path, f"{end}{owner} {fact}; remove or rename it, or choose another name")
+            text = f"{end}{owner} {fact}; remove or rename it, or choose another name"
+            self._planner.problem(wanted.path, text, FOREIGN)
 
     # --- the bridges themselves --------------------------------------------------------------------------------------
 
@@ -84,7 +85,10 @@ class Bridges:
                 settings = _differing(bridge.settings, BRIDGE_DEFAULTS)
                 self._planner.do(c.AddBridge(end, settings, wanted.mac or "", mark(lab), path=wanted.path))
             elif link and bridge.create:
-                self._planner.refuse_foreign(wanted.path, f"the bridge {end}", mark_of(self._planner.state, end))
+                links = self._planner.state.namespaces[end.namespace].links.values()
+                ports = few([other.name for other in links if other.master == end.interface])
+                what = f"the bridge {end}" + (f" (with {ports})" if ports else "")
+                self._planner.refuse_foreign(wanted.path, what, mark_of(self._planner.state, end))
 
     def configure(self) -> None:
         """Settings of the bridges that are there."""
@@ -148,6 +152,7 @@ class Bridges:
                 port.path,
                 f"{end} is a port of the bridge {link.master} already; take it out there, or say "
                 + ("'adopt: true'" if self._wanted.whole else "'move: true'"),
+                FOREIGN,
             )
             return
         joins = link.master != bridge_end.interface

@@ -9,7 +9,7 @@ import contextlib
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -24,10 +24,21 @@ from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from throwaway import differences, snapshot, without
 
 
-def run(document: Document, check: bool = False, absent: bool = False, adopt: bool = False) -> list[str]:
+def run(
+    document: Document,
+    check: bool = False,
+    absent: bool = False,
+    adopt: bool = False,
+    warned: Sequence[str] | None = None,
+) -> list[str]:
+    """Apply a document. ``warned`` are the beginnings of all warnings that it has to give."""
     wanted = read_topology(document, absent=absent).wanted
     wanted.adopt = adopt
-    return words(engine.run(wanted, check=check))
+    planned = engine.run(wanted, check=check)
+    if warned is not None:
+        assert len(planned.warnings) == len(warned)
+        assert all(map(str.startswith, planned.warnings, warned)), planned.warnings
+    return words(planned)
 
 
 def words(planned: Plan) -> list[str]:

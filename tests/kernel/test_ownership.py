@@ -1,0 +1,145 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whose is what: labs beside each other, and beside what others have made."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import pytest
+from ansible_collections.nslab.netns.tests.unit.topologies import Document, routed
+from applying import host_without_lab_traces, refused, run
+from throwaway import differences, inside, ip, ip_json, snapshot, sysctls, without
+
+pytestmark = pytest.mark.usefixtures("host")
+
+FORWARD = "net.ipv4.ip_forward"
+
+
+def on_the_host(name: str, **body: Any) -> Document:
+    return {"name": name, "namespaces": {"host": body}}
+
+
+def files() -> list[str]:
+    return [path for path in snapshot()["files"] if path.startswith("/run/nslab/")]
+
+
+# --- what two labs want of a thing that is neither's -----------------------------------------------------------------
+
+SHARED = {
+    "sysctl": {"sysctls": {FORWARD: 1}},
+    "address": {"interfaces": {"eth0": {"addresses": ["192.0.2.9/24", "2001:db8::9/64"]}}},
+    "mtu": {"interfaces": {"eth0": {"mtu": 1400}}},
+    "mac": {"interfaces": {"eth0": {"mac": "02:00:00:00:00:09"}}},
+    "down": {"interfaces": {"eth0": {"up": False}}},
+    "route": {"routes": [{"to": "198.51.100.0/24", "via": "192.0.2.1"}]},
+}
+
+
+@pytest.fixture
+def eth0(host: None) -> None:
+    """An interface of the machine, which no lab owns."""
+    ip("link", "add", "eth0", "address", "02:00:00:00:00:01", "type", "veth", "peer", "name", "far")
+    ip("link", "set", "far", "up")
+    ip("link", "set", "eth0", "up")
+    ip("address", "add", "192.0.2.2/24", "dev", "eth0")
+
+
+@pytest.mark.usefixtures("eth0")
+@pytest.mark.parametrize("first_to_go", ["one", "two"])
+@pytest.mark.parametrize("kind", SHARED)
+def test_what_two_labs_need_goes_with_the_last_of_them(kind: str, first_to_go: str) -> None:
+    fresh = host_without_lab_traces()
+    labs = {name: on_the_host(name, **SHARED[kind]) for name in ("one", "two")}
+    assert run(labs["one"]) != []
+    # It is there already: nothing changes, and neither will the run that says so again.
+    assert run(labs["two"]) == []
+    both = without(snapshot(), *files())
+    assert run(labs["two"], check=True) == run(labs["two"]) == run(labs["one"]) == []
+
+    last = "two" if first_to_go == "one" else "one"
+    assert run(labs[first_to_go], absent=True, check=True) == []
+    assert run(labs[first_to_go], absent=True) == []
+    assert not differences(both, without(snapshot(), *files()))
+    assert run(labs[last]) == []
+    predicted = run(labs[last], absent=True, check=True)
+    assert run(labs[last], absent=True) == predicted != []
+    assert not differences(fresh, host_without_lab_traces())
+    assert [path for path in files() if "lab-" in path] == []
+
+
+@pytest.mark.usefixtures("eth0")
+def test_it_may_pass_through_many_hands() -> None:
+    fresh = host_without_lab_traces()
+    names = ["c", "a", "b", "d"]
+    for name in names:
+        run(on_the_host(name, **SHARED["sysctl"]))
+    for name in ["a", "c", "d"]:
+        assert run(on_the_host(name), absent=True) == []
+        assert sysctls(None, f"^{FORWARD}$") == {FORWARD: "1"}
+    # One that needs it no more lets go of it while it stays itself.
+    assert run(on_the_host("b", sysctls={"net.ipv4.icmp_echo_ignore_all": 1})) != []
+    assert sysctls(None, f"^{FORWARD}$") == {FORWARD: "0"}
+    run(on_the_host("b"), absent=True)
+    assert not differences(fresh, host_without_lab_traces())
+
+
+@pytest.mark.usefixtures("eth0")
+@pytest.mark.parametrize(
+    ("kind", "other", "path"),
+    [
+        ("sysctl", {"sysctls": {FORWARD: 0}}, f"namespaces.host.sysctls['{FORWARD}']"),
+        ("mtu", {"interfaces": {"eth0": {"mtu": 1300}}}, "namespaces.host.interfaces.eth0"),
+        ("down", {"interfaces": {"eth0": {"up": True}}}, "namespaces.host.interfaces.eth0"),
+        ("route", {"routes": [{"to": "198.51.100.0/24", "via": "192.0.2.5"}]}, "namespaces.host.routes[0]"),
+    ],
+)
+def test_what_two_labs_need_differently_is_refused(kind: str, other: Document, path: str) -> None:
+    run(on_the_host("one", **SHARED[kind]))
+    said = refused(on_the_host("two", **other))
+    assert said.startswith(f"{path}: the lab 'one' has set this to ")
+    assert "let both say the same, or remove that lab" in said
+
+
+@pytest.mark.usefixtures("eth0")
+def test_somebody_elses_change_is_told_and_not_overwritten() -> None:
+    document = on_the_host("one", **SHARED["sysctl"], interfaces={"eth0": {"mtu": 1400, "addresses": ["192.0.2.9/24"]}})
+    run(document)
+    ip("link", "set", "eth0", "mtu", "1350")
+    ip("address", "del", "192.0.2.9/24", "dev", "eth0")
+    run(document, absent=True, warned=["mtu host eth0 was changed to '1350' by somebody else since the lab set it"])
+    assert ip_json(None, "link", "show", "eth0")[0]["mtu"] == 1350
+    assert sysctls(None, f"^{FORWARD}$") == {FORWARD: "0"}
+
+
+# --- what others have made --------------------------------------------------------------------------------------------
+
+
+def test_a_refusal_says_what_it_is_and_who_uses_it() -> None:
+    ip("netns", "add", "router")
+    ip("link", "add", "h0", "type", "veth", "peer", "name", "up0", "netns", "router")
+    with subprocess.Popen([*inside("router"), "sleep", "1000"]) as sleeper:
+        try:
+            said = refused(routed())
+        finally:
+            sleeper.kill()
+    assert (
+        "namespaces.router: the namespace router (with up0, the home of process "
+        f"{sleeper.pid} (sleep)) exists already and is not marked as this lab's"
+    ) in said
+
+
+def test_a_refused_veth_and_bridge_say_what_hangs_on_them() -> None:
+    ip("link", "add", "br0", "type", "bridge")
+    ip("link", "add", "h0", "type", "veth", "peer", "name", "h1")
+    ip("link", "set", "h1", "master", "br0")
+    document = {
+        "name": "lab",
+        "namespaces": {"host": {"bridges": {"br0": {}}}},
+        "links": [{"endpoints": ["host:h0", "host:h1"]}],
+    }
+    said = refused(document)
+    assert "namespaces.host.bridges.br0: the bridge host:br0 (with h1) exists already and is not marked" in said
+    assert "links[0]: the veth host:h0 (wired to host:h1) exists already and is not marked" in said
