@@ -21,4 +21,16 @@ options:
       - How many seconds to wait for another run of this collection on the same host, before failing with its name.
     type: float
     default: 60.0
+  verify:
+    description:
+      - Look again after the changes. What the kernel did not keep is an error, and everything is taken back.
+    type: bool
+    default: true
+  revert_after:
+    description:
+      - Have the host take the changes back by itself after so many seconds, unless M(nslab.netns.confirm) comes before.
+        This survives the end of the SSH session.
+      - Until then nothing else is changed by this collection on the host, and namespaces that were removed live on.
+      - Without it, a change that would cut the SSH session by which Ansible is on the host is refused.
+    type: float
 """

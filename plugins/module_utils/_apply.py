@@ -19,9 +19,9 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from types import FrameType
-from typing import Callable
+from typing import Any, Callable
 
 from . import _changes as c
 from . import _iptables as iptables
@@ -47,13 +47,39 @@ class _GoneMeanwhile(Exception):
     """What a step shall remove is gone already."""
 
 
+class Stops:
+    """The signals that ask a process to stop take effect between steps, as failures, and not within one."""
+
+    def __init__(self) -> None:
+        self._asked: list[int] = []
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stops:
+        if threading.current_thread() is threading.main_thread():  # Only that one may handle signals.
+            self._before = {number: signal.signal(number, self._note) for number in _STOP_SIGNALS}
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self._asked.append(number)
+
+    def check(self, roll_back: Callable[[], list[str]]) -> None:
+        """Raise StepFailed, after having taken back what was done, if one of them has come."""
+        if self._asked:
+            raise StepFailed("apply", "", f"stopped by {signal.Signals(self._asked[0]).name}", roll_back())
+
+
 class Application:
     """A plan while it is applied: the journal of what was done, until ``commit``."""
 
-    def __init__(self, plan: Plan, state: State, machine: Machine, lab: str) -> None:
+    def __init__(self, plan: Plan, state: State, machine: Machine, lab: str, stops: Stops) -> None:
         self._plan = plan
         self._machine = machine
         self._lab = lab
+        self._stops = stops
         self._remembered = state.remembered
         self._indexes = {
             name: {link.name: link.index for link in namespace.links.values()}
@@ -64,29 +90,6 @@ class Application:
         #: What was found in the place of rules of translation, by namespace.
         self._iptables_before: dict[str, iptables.Before] = {}
         self._nftables_before: dict[str, str] = {}
-        #: The signals that asked this process to stop, since ``uninterrupted`` was entered.
-        self._stops: list[int] = []
-
-    @contextlib.contextmanager
-    def uninterrupted(self) -> Iterator[None]:
-        """Have the signals that ask a process to stop take effect between steps, as failures, and not within one."""
-        if threading.current_thread() is not threading.main_thread():  # Only that one may handle signals.
-            yield
-            return
-        before = {number: signal.signal(number, self._note_stop) for number in _STOP_SIGNALS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _note_stop(self, number: int, _frame: FrameType | None) -> None:
-        self._stops.append(number)
-
-    def _stop_if_asked(self) -> None:
-        if self._stops:
-            cause = f"stopped by {signal.Signals(self._stops[0]).name}"
-            raise StepFailed("apply", "", cause, self.roll_back())
 
     def apply(self) -> None:
         """Make all changes. Raises StepFailed after having taken back what was done."""
@@ -98,7 +101,7 @@ class Application:
             if where and len(together) > 1 and self._remove_together(where, together):
                 continue
             for step in together:
-                self._stop_if_asked()
+                self._stops.check(self.roll_back)
                 self._apply_step(step)
 
     def _remove_together(self, namespace: str, steps: Sequence[c.Step]) -> bool:
@@ -114,7 +117,7 @@ class Application:
         is_ours = all(self._lab and lab_of(there[index].alias) == self._lab for index in leaving)
         if not is_ours or any(link.group == BIRTH_GROUP for link in there.values()):
             return False
-        self._stop_if_asked()
+        self._stops.check(self.roll_back)
         if not leaving:
             return True
         moved: list[int] = []
@@ -183,7 +186,6 @@ class Application:
 
     def commit(self) -> None:
         """Keep what was done, and forget what the lab has put back."""
-        self._stop_if_asked()
         # What goes over to another lab is for a moment in both files: a run that is killed here does it again.
         for lab, entries in self._plan.handed_over.items():
             memory.hand_over(lab, entries)
@@ -192,6 +194,10 @@ class Application:
         if self._plan.forgotten or any(step.remember for step in self._journal):
             gone = {entry[:4] for entry in self._plan.forgotten}
             memory.rewrite(self._lab, [entry for entry in memory.recall(self._lab) if entry[:4] not in gone])
+        self._journal.clear()
+
+    def leave(self) -> None:
+        """Leave what was done to another process, which has a copy of this journal."""
         self._journal.clear()
 
     # --- one change --------------------------------------------------------------------------------------------------
@@ -228,9 +234,15 @@ class Application:
 
     def _learn_index(self, end: Endpoint, what: str) -> decode.RawLink:
         """Look at a link that was just ``what``, made or moved, and keep its index."""
-        found = decode.link(self._machine.session(end.namespace), name=end.interface)
+        session = self._machine.session(end.namespace)
+        found = decode.link(session, name=end.interface)
         if found is None:
-            raise NslabError(f"{end} was removed or renamed by somebody else while it was {what}")
+            # What was made with a mark to come is known by its group.
+            fresh = next((link for link in decode.links(session) if link.group == BIRTH_GROUP and not link.alias), None)
+            if fresh is None:
+                raise NslabError(f"{end} was removed or renamed by somebody else while it was {what}")
+            self._indexes[end.namespace][end.interface] = fresh.ifindex
+            raise NslabError(f"{end} was renamed to {fresh.name} by somebody else while it was {what}")
         self._indexes[end.namespace][end.interface] = found.ifindex
         return found
 
@@ -265,13 +277,14 @@ class Application:
         session, name = self._machine.session(change.end.namespace), change.end.interface
         group = BIRTH_GROUP if change.alias else 0
         encode.add_bridge(session, name, dict(change.settings), change.mac, change.ifindex, group)
-        index = self._learn_index(change.end, "made").ifindex
-        if change.alias:
-            try:
+        try:
+            index = self._learn_index(change.end, "made").ifindex
+            if change.alias:
                 encode.set_link(session, index, alias=change.alias, group=0)
-            except BaseException:
-                encode.remove_link(session, index)
-                raise
+        except BaseException:
+            with contextlib.suppress(NslabError, KeyError):
+                encode.remove_link(session, self._index(change.end))
+            raise
 
     def _set_bridge(self, change: c.SetBridge) -> None:
         encode.set_bridge(self._machine.session(change.end.namespace), self._index(change.end), dict(change.settings))

@@ -10,20 +10,22 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import os
-import socket
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from . import _memory as memory
 from . import _namespaces as namespaces
+from . import _pending as pending
 from . import _sysctl as sysctl
 from ._capture import capture
+from ._connection import proc_address
 from ._errors import Missing, Problem, Refused
 from ._machine import Machine
-from ._model import HOST, STATIC_ROUTE_PROTOCOLS, Endpoint, Route, State
+from ._model import HOST, NOBODY, STATIC_ROUTE_PROTOCOLS, Endpoint, Route, State
 from ._netlink import decode
 from ._observe import Look, look_at_nat
+from ._observe import labs as find_labs
+from ._orphans import orphans
 from ._sysctl_keys import key_of
 
 Facts = dict[str, Any]
@@ -45,10 +47,9 @@ def gather(names: Sequence[str] | None, sysctls: Sequence[str], lab: str) -> Fac
         if unknown:
             raise Refused([_unknown(name, known, broken) for name in unknown])
         state = State()
-        look = Look(machine, state, {})
+        look = Look(machine, state, {}, NOBODY)
         look.at(known)
-        labs = sorted({ns.lab for ns in state.namespaces.values()} | {link.lab for _end, link in state.links()})
-        labs = [name for name in labs if name]
+        labs = [name for name in find_labs(machine) if name != NOBODY]
         pids = namespaces.pids_inside()
         links = {entry.name: entry for entry in entries}
         facts: Facts = {
@@ -60,6 +61,16 @@ def gather(names: Sequence[str] | None, sysctls: Sequence[str], lab: str) -> Fac
             "stale": [
                 {"name": entry.name, "kind": entry.kind, "target": entry.target or None} for entry in broken.values()
             ],
+            "orphans": [
+                {key: value or None for key, value in orphan._asdict().items()}
+                for orphan in orphans(
+                    state,
+                    {name: (entry.kind, _broken(entry)) for name, entry in broken.items()},
+                    {name: memory.recall(name) for name in memory.labs()},
+                )
+            ],
+            "pending": pending.pending(),
+            "reverted": pending.reverted(),
             "labs": labs,
             "topology": None,
         }
@@ -67,6 +78,13 @@ def gather(names: Sequence[str] | None, sysctls: Sequence[str], lab: str) -> Fac
         if chosen:
             facts["topology"] = _topology(machine, state, chosen, names or ())
         return facts
+
+
+def _broken(entry: namespaces.Entry) -> str:
+    path = f"{namespaces.RUN_DIRECTORY}/{entry.name}"
+    if entry.kind == "stale":
+        return f"{path} stands for no namespace: an 'ip netns add' or 'delete' was interrupted"
+    return f"{path} is " + (f"a symlink to {entry.target}, which is no namespace" if entry.target else "no namespace")
 
 
 def _unknown(name: str, known: Sequence[str], broken: dict[str, namespaces.Entry]) -> Problem:
@@ -180,13 +198,6 @@ def _listening() -> list[Facts]:
             fields = line.split()
             if fields[3] == state:
                 address, _colon, port = fields[1].partition(":")
-                entry = {"protocol": protocol[:3], "address": _proc_address(address), "port": int(port, 16)}
+                entry = {"protocol": protocol[:3], "address": proc_address(address), "port": int(port, 16)}
                 found.append(entry)
     return sorted(found, key=lambda entry: (str(entry["protocol"]), int(str(entry["port"])), str(entry["address"])))
-
-
-def _proc_address(text: str) -> str:
-    """An address of /proc/net/tcp: 32-bit words of network order, each printed in the machine's own order."""
-    words = [int(text[i : i + 8], 16) for i in range(0, len(text), 8)]
-    packed = b"".join(word.to_bytes(4, sys.byteorder) for word in words)
-    return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)

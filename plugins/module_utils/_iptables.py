@@ -98,7 +98,21 @@ def _in_use(family: int) -> bool:
 
 def others_translate() -> bool:
     """Whether rules that are no lab's translate addresses here as well. Raises NslabError."""
-    return any(_in_child(family, "", None, others=True) for family in _TABLES_FILE if _in_use(family))
+    return None in _owners()
+
+
+def labs() -> set[str]:
+    """The labs that have rules here; "" for rules that are ours and no lab's. Raises NslabError."""
+    return _owners() - {None}  # type: ignore[return-value]
+
+
+def _owners() -> set[str | None]:
+    """The labs of all rules that are here; None for that of others."""
+    found: set[str | None] = set()
+    for family in _TABLES_FILE:
+        for placed in _in_child(family, functools.partial(_all_owners, family)) if _in_use(family) else ():
+            found.add(placed.arguments[0] if placed.arguments else None)
+    return found
 
 
 def flavour_note() -> str:
@@ -118,7 +132,7 @@ def read(lab: str) -> list[NatRule] | None:
         _rule(lab, family, placed.chain, placed.arguments)
         for family in _TABLES_FILE
         if _in_use(family)
-        for placed in _in_child(family, lab, None)
+        for placed in _in_child(family, functools.partial(_work, family, lab, None))
     ]
     return sorted(found, key=lambda rule: _ORDER.get(rule.chain, len(_ORDER))) or None
 
@@ -149,12 +163,13 @@ def _write(lab: str, wanted: Before) -> Before:
     before: Before = {}
     for family, rules in wanted.items():
         try:
-            before[family] = _in_child(family, lab, rules) if rules or _in_use(family) else []
+            work = functools.partial(_work, family, lab, rules)
+            before[family] = _in_child(family, work) if rules or _in_use(family) else []
         except NslabError as error:
             for done in before:
                 try:
                     if before[done] or _in_use(done):
-                        _in_child(done, lab, before[done])
+                        _in_child(done, functools.partial(_work, done, lab, before[done]))
                 except NslabError as second:
                     raise NslabError(f"{error}; the rules of IPv{done} could not be put back: {second}") from error
             raise
@@ -416,11 +431,8 @@ def _is_port_or_range(text: str) -> bool:
 # --- a child process for one family ----------------------------------------------------------------------------------
 
 
-def _in_child(family: int, lab: str, wanted: list[Placed] | None, others: bool = False) -> list[Placed]:
-    """The rules of a lab as they are, or, with ``wanted``, as they were before they became that. Raises NslabError.
-
-    With ``others`` those that are no lab's, without their words.
-    """
+def _in_child(family: int, work: Callable[[], list[Placed]]) -> list[Placed]:
+    """What ``work`` finds, done in a process of its own. Raises NslabError."""
     reading, writing = os.pipe()
     try:
         pid = os.fork()
@@ -429,7 +441,7 @@ def _in_child(family: int, lab: str, wanted: list[Placed] | None, others: bool =
         os.close(writing)
         raise NslabError(f"cannot start a process for iptables: {error.strerror}") from error
     if pid == 0:
-        _child(writing, lambda: _others(family) if others else _work(family, lab, wanted))
+        _child(writing, work)
     os.close(writing)
     try:
         answer = _all_of(reading, LOCK_SECONDS + CHILD_SECONDS)
@@ -522,6 +534,7 @@ _NAME_AT, _NAME_SIZE, _HEADER_SIZE = 2, 29, 32
 
 
 def _work(family: int, lab: str, wanted: list[Placed] | None) -> list[Placed]:
+    """The rules of a lab as they are, or, with ``wanted``, as they were before they became that."""
     iptc = _import()
     if wanted is not None:
         _lock()
@@ -539,9 +552,10 @@ def _work(family: int, lab: str, wanted: list[Placed] | None) -> list[Placed]:
     return [placed for rules in found.values() for _position, placed in rules]
 
 
-def _others(family: int) -> list[Placed]:
+def _all_owners(family: int) -> list[Placed]:
+    """All rules, without their words; the lab of one that is a lab's in the place of its arguments."""
     table = _Table(_import(), family, "")
-    return [Placed(chain, [], "") for chain in table.chains() for _rule in range(table.others(chain))]
+    return [Placed(chain, owner, "") for chain in table.chains() for owner in table.owners(chain)]
 
 
 def _import() -> Any:
@@ -690,13 +704,13 @@ class _Table:
 
     # from the kernel's bytes to words
 
-    def others(self, chain: str) -> int:
-        """How many rules of a chain are no lab's."""
+    def owners(self, chain: str) -> Iterator[list[str]]:
+        """For each rule of a chain the lab, or nothing if it is no lab's."""
         owner = OWNER.encode()
-        return sum(
-            not any(name == "comment" and self._comment(at).startswith(owner) for name, at in self._matches(entry))
-            for entry in self._entries(chain)
-        )
+        for entry in self._entries(chain):
+            comments = [self._comment(at) for name, at in self._matches(entry) if name == "comment"]
+            ours = [comment for comment in comments if comment.startswith(owner)]
+            yield [comment[len(owner) :].partition(b" ")[0].decode("utf-8", "replace") for comment in ours[:1]]
 
     def _is_ours(self, entry: Any) -> bool:
         if self._mark not in ctypes.string_at(ctypes.addressof(entry), entry.next_offset):

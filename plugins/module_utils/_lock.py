@@ -48,8 +48,31 @@ def run_directory() -> int:
     return fd
 
 
+class Lock:
+    """The lock, held."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._is_ours = True
+
+    def rename(self, purpose: str) -> None:
+        """Tell others that this process holds the lock, and for what."""
+        text = f"process {os.getpid()} ({purpose})\n".encode()
+        os.pwrite(self._fd, text, 0)
+        os.ftruncate(self._fd, len(text))
+
+    def leave(self) -> None:
+        """Leave the lock to a child process, which holds it by the same open file."""
+        self._is_ours = False
+
+    def close(self) -> None:
+        if self._is_ours:
+            os.ftruncate(self._fd, 0)
+        os.close(self._fd)
+
+
 @contextlib.contextmanager
-def held(purpose: str, seconds: float) -> Iterator[None]:
+def held(purpose: str, seconds: float) -> Iterator[Lock]:
     """Hold the machine's lock. ``purpose`` is what others are told.
 
     Raises Busy after ``seconds``, naming the holder.
@@ -73,9 +96,12 @@ def held(purpose: str, seconds: float) -> Iterator[None]:
                     holder = os.pread(fd, 400, 0).decode("utf-8", "replace").strip() or "another process"
                     raise Busy(f"{holder} has been changing this machine's namespaces for over {seconds:g} s") from None
                 select.select([], [], [], _POLL_SECONDS)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"process {os.getpid()} ({purpose})\n".encode(), 0)
-        yield
-        os.ftruncate(fd, 0)
-    finally:
+    except BaseException:
         os.close(fd)
+        raise
+    lock = Lock(fd)
+    try:
+        lock.rename(purpose)
+        yield lock
+    finally:
+        lock.close()

@@ -13,7 +13,7 @@ import functools
 import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
 from ._nat import NatRule
 
@@ -275,6 +275,9 @@ class Link:
     master: str = ""
     port: dict[str, int] = field(default_factory=dict)
     vlans: tuple[Vlan, ...] = ()
+    #: What it is a part of that is no bridge, such as a bond; and what it lies on, as a VLAN does.
+    controller: str = ""
+    lower: str = ""
     #: The kernel-made addresses (link-local, 127.0.0.1, ::1), which are never planned.
     kernel_addresses: tuple[Address, ...] = ()
 
@@ -328,6 +331,15 @@ class Remembered(NamedTuple):
     after: str | None
 
 
+class Connection(NamedTuple):
+    """The TCP connection by which a run came to the machine: the inode of its namespace, and its two ends."""
+
+    inode: int
+    local: str
+    port: int
+    remote: str
+
+
 @dataclass
 class State:
     """What is on the machine, as far as it was looked at."""
@@ -342,6 +354,8 @@ class State:
     #: What the lab has changed on things that are not its own; and what each of the other labs has.
     remembered: tuple[Remembered, ...] = ()
     claims: dict[str, tuple[Remembered, ...]] = field(default_factory=dict)
+    #: The connection by which this run came, if it came by one that a plan could cut.
+    connection: Connection | None = None
     #: The processes in namespaces of others that are in the way, in words.
     users: dict[str, str] = field(default_factory=dict)
     #: The per-namespace sysctls that a new namespace has, of those that were asked for.
@@ -486,6 +500,14 @@ class Wanted:
     prune: bool = False
     #: Objects of the same name that carry another mark or none are taken over.
     adopt: bool = False
+    #: Only these labs may stay on the machine; all others go. Nothing else is demanded then.
+    valid_labs: frozenset[str] | None = None
+    #: Labs that go in the same run; they need nothing to stay.
+    going: frozenset[str] = frozenset()
+    #: What has to be proved with packets for the changes to be kept.
+    probes: list[Any] = field(default_factory=list)
+    #: The connection by which the run came may be cut: somebody has taken care of the way back.
+    may_cut: bool = False
     #: What is hardly meant is refused instead of being told.
     strict: bool = False
     #: The demand is complete: what it leans on is in it or on the host, and no earlier task would have made it.
@@ -495,6 +517,9 @@ class Wanted:
 # --- marks -----------------------------------------------------------------------------------------------------------
 
 _MARK = "nslab:"
+
+#: The lab of what a killed run has left without a mark, for one who asks for that alone. No lab has such a name.
+NOBODY = "."
 
 
 def mark(lab: str) -> str:

@@ -16,7 +16,7 @@ from ansible.module_utils.basic import AnsibleModule
 from . import _engine as engine
 from ._changes import Description
 from ._changes import descriptions as describe
-from ._errors import NslabError, ProblemsFound
+from ._errors import InvalidInput, NslabError, Problem, ProblemsFound
 from ._model import Wanted
 from ._plan import Plan
 
@@ -26,6 +26,8 @@ Spec = dict[str, Any]
 COMMON_OPTIONS: Spec = {
     "lab": {"type": "str"},
     "lock_timeout": {"type": "float", "default": 60.0},
+    "verify": {"type": "bool", "default": True},
+    "revert_after": {"type": "float"},
 }
 
 #: Those of the modules for address translation (doc fragment ``nat``), and those of each rule that both have.
@@ -42,35 +44,55 @@ NAT_RULE_OPTIONS: Spec = {
 }
 
 
-def run_module(name: str, options: Spec, read: Callable[[Spec], Wanted], **more: Any) -> None:
-    """The whole life of a module that changes something. ``read`` makes a demand of the options, or raises."""
+def run_module(
+    name: str,
+    options: Spec,
+    read: Callable[[Spec], Wanted],
+    prove: Callable[[list[Any]], list[Spec]] | None = None,
+    **more: Any,
+) -> None:
+    """The whole life of a module that changes something.
+
+    ``read`` makes a demand of the options, or raises; ``prove`` runs the probes of a demand.
+    """
     module = AnsibleModule(argument_spec={**COMMON_OPTIONS, **options}, supports_check_mode=True, **more)
+    results: list[Spec] = []
     try:
         wanted = read(module.params)
-        plan = engine.run(
-            wanted,
-            check=module.check_mode,
-            purpose=f"nslab.netns.{name}" + (f" for lab {wanted.lab}" if wanted.lab else ""),
+        if module.params["revert_after"] is not None and module.params["revert_after"] <= 0:
+            raise InvalidInput([Problem("revert_after", f"{module.params['revert_after']:g} s is no time to confirm")])
+        wanted.may_cut = module.params["revert_after"] is not None
+        purpose = f"nslab.netns.{name}" + (f" for lab {wanted.lab}" if wanted.lab else "")
+
+        def failures() -> list[str]:
+            results.extend(prove(wanted.probes) if prove else [])
+            return [result["text"] for result in results if not result["passed"]]
+
+        terms = engine.Terms(
+            purpose=purpose,
             lock_seconds=module.params["lock_timeout"],
+            verify=module.params["verify"],
+            prove=failures if wanted.probes else None,
+            revert_seconds=module.params["revert_after"],
             wait_seconds=module.params.get("wait_timeout") if module.params.get("wait") else None,
         )
+        plan = engine.run(wanted, check=module.check_mode, terms=terms)
     except NslabError as error:
-        fail(module, error)
+        fail(module, error, **({"probes": results} if results else {}))
     except OSError as error:
         fail(module, NslabError(str(error)))
-    exit_with(module, plan, wanted.whole)
+    exit_with(module, plan, wanted.whole, **({"probes": results} if results else {}))
 
 
-def fail(module: AnsibleModule, error: NslabError) -> NoReturn:
-    """End with an error in words; problems besides as a list of path and text."""
-    more: Spec = {}
+def fail(module: AnsibleModule, error: NslabError, **more: Any) -> NoReturn:
+    """End with an error in words; problems besides as a list of path, text and code."""
     if isinstance(error, ProblemsFound):
         more["problems"] = [problem._asdict() for problem in error.problems]
     module.fail_json(msg=str(error), **more)
     raise AssertionError("fail_json() does not return")
 
 
-def exit_with(module: AnsibleModule, plan: Plan, whole: bool) -> None:
+def exit_with(module: AnsibleModule, plan: Plan, whole: bool, **more: Any) -> None:
     for warning in [*plan.warnings, *map(str, plan.findings)]:
         module.warn(warning)
     descriptions = [description for change in plan.changes for description in describe(change)]
@@ -81,6 +103,8 @@ def exit_with(module: AnsibleModule, plan: Plan, whole: bool) -> None:
         diff=_diff(descriptions),
         **({"backends": plan.backends} if plan.backends or whole else {}),
         **({"findings": [finding._asdict() for finding in plan.findings]} if whole else {}),
+        **({"unconfirmed_until": plan.until} if plan.until else {}),
+        **more,
     )
 
 

@@ -40,7 +40,7 @@ from ._nat import (
     mark_text,
     ports_text,
 )
-from ._netlink.session import Session
+from ._netlink.session import Session, attributes
 
 _Json = dict[str, Any]
 
@@ -184,6 +184,29 @@ def _is_there(lab: str) -> bool:
     finally:
         session.close()
     return True
+
+
+def labs() -> set[str]:
+    """The labs that have a table here; "" for the table that is ours and no lab's. Raises KernelError."""
+    try:
+        session = Session(_NETLINK_NETFILTER)
+    except OSError:
+        return set()
+    try:
+        bodies = session.dump(_NFT_MSG_GETTABLE, struct.pack("=BBH", _NFPROTO_INET, 0, 0))
+    except KernelError as error:
+        if error.number in (errno.ENOENT, errno.EINVAL):
+            return set()
+        raise
+    finally:
+        session.close()
+    names = {
+        value.rstrip(b"\0").decode("utf-8", "replace")
+        for body in bodies
+        for kind, value in attributes(body, 4)
+        if kind == _NFTA_TABLE_NAME
+    }
+    return {name[len(_TABLE) :].lstrip("-") for name in names if _is_a_labs("inet", name)}
 
 
 def _is_a_labs(family: str, table: str) -> bool:

@@ -19,10 +19,11 @@ from . import _memory as memory
 from . import _namespaces as namespaces
 from . import _nftables as nftables
 from . import _sysctl as sysctl
+from ._connection import connection
 from ._errors import few
 from ._findings import BRIDGE_NETFILTER
 from ._machine import Machine
-from ._model import BIRTH_GROUP, HOST, Endpoint, Link, Namespace, State, Wanted, WantedNamespace, lab_of
+from ._model import BIRTH_GROUP, HOST, NOBODY, Endpoint, Link, Namespace, State, Wanted, WantedNamespace, lab_of
 from ._namespaces import Handle
 from ._nat import IPTABLES, NFTABLES, NatRule, in_order
 from ._netlink import decode
@@ -48,6 +49,7 @@ def observe(machine: Machine, wanted: Wanted) -> State:
     if wanted.lab:
         state.remembered = memory.recall(wanted.lab)
         state.claims = {lab: memory.recall(lab) for lab in memory.labs() if lab != wanted.lab}
+    state.connection = connection()
     keys = _sysctl_keys(wanted, state)
     names = dict.fromkeys([*wanted.namespaces, *wanted.absent_namespaces])
     names.update(dict.fromkeys(end.namespace for wire in wanted.wires for end in wire.ends))
@@ -91,11 +93,31 @@ def _concerns(machine: Machine, name: str, lab: str) -> bool:
     with machine.released(name) as handle:
         if handle is None:
             return False
+        if lab == NOBODY:
+            return True
         loopback = decode.link(machine.session(name), index=1)
         if loopback is not None and lab_of(loopback.alias) == lab:
             return True
         with machine.entered(name):
             return bool(_nat_of(lab, iptables.in_use()))
+
+
+def labs(machine: Machine) -> list[str]:
+    """The labs that have left anything on the machine: a mark, rules of translation, or a memory. NOBODY is one."""
+    found = set(memory.labs())
+    can_read_iptables = iptables.available()
+    for name in [HOST, *machine.all_names()]:
+        with machine.released(name) as handle:
+            if handle is None:
+                continue
+            links = decode.links(machine.session(name))
+            found.update(lab_of(link.alias) for link in links)
+            found.update(NOBODY for link in links if link.group == BIRTH_GROUP and not link.alias)
+            with machine.entered(name):
+                found |= nftables.labs()
+                if can_read_iptables and iptables.in_use():
+                    found |= iptables.labs()
+    return sorted(found - {""})
 
 
 def look_at_nat(machine: Machine, state: State, lab: str, wanted: Mapping[str, WantedNamespace]) -> None:
@@ -194,10 +216,15 @@ class Look:
     def _find_ports(self, session: Session, name: str, indexes: dict[int, Link]) -> None:
         vlans = decode.port_vlans(session) if any(link.bridge for link in indexes.values()) else {}
         for index, link in indexes.items():
-            master = indexes.get(self.raw[Endpoint(name, link.name)].master)
+            raw = self.raw[Endpoint(name, link.name)]
+            master = indexes.get(raw.master)
             if master and master.bridge:
                 link.master = master.name
                 link.vlans = vlans.get(index, ())
+            elif master:
+                link.controller = master.name
+            if raw.lower in indexes and raw.lower_nsid is None and raw.kind != "veth":
+                link.lower = indexes[raw.lower].name
 
     def _pair(self) -> None:
         """Name the other end of each veth: the link with whose index it is reported, in the namespace of that id.

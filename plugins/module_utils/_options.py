@@ -47,6 +47,8 @@ def netns(options: Options) -> Wanted:
         else:
             links = {"lo": WantedLink("lo", path, up=True)}
             wanted.namespaces[name] = WantedNamespace(name, path, create=True, links=links)
+    if options.get("wait") and options.get("revert_after") is not None:
+        reader.problem("wait", "a namespace that may come back does not end; leave 'wait' or 'revert_after' out")
     reader.done()
     return wanted
 
@@ -178,6 +180,12 @@ def ns_sysctl(options: Options) -> Wanted:
 
 
 def topology(options: Options) -> Wanted:
+    if options.get("gc") is not None:
+        reader = Reader()
+        for i, name in enumerate(options["gc"]):
+            read_lab_name(reader, name, f"gc[{i}]")
+        reader.done()
+        return Wanted(whole=True, valid_labs=frozenset(options["gc"]))
     topology = dict(options["topology"] or {})
     lab = options["lab"]
     if lab is not None and topology.get("name") is None:
@@ -185,8 +193,14 @@ def topology(options: Options) -> Wanted:
     if lab is not None and topology["name"] != lab:
         text = f"{lab!r} is not the name that the document gives its lab, {topology['name']!r}; leave one of them out"
         raise InvalidInput([Problem("lab", text)])
-    wanted = read_topology(topology, absent=options["state"] == "absent").wanted
+    absent = options["state"] == "absent"
+    document = read_topology(topology, absent=absent)
+    wanted = document.wanted
     wanted.adopt, wanted.strict = options["adopt"], options["strict"]
+    if options.get("commit") == "probes" and not absent:
+        if not document.probes:
+            raise InvalidInput([Problem("commit", "'probes' needs a document that has some under 'probes'")])
+        wanted.probes = document.probes
     return wanted
 
 

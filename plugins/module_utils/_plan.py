@@ -27,7 +27,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from . import _changes as c
-from ._errors import FOREIGN, Problem, Refused, article, did_you_mean, few
+from ._errors import CONNECTION, FOREIGN, Problem, Refused, article, did_you_mean, few
 from ._findings import Finding, findings
 from ._kernel import consequence, copy, mark_of, needs_gateway, new_namespace, play
 from ._model import (
@@ -54,6 +54,7 @@ from ._model import (
     mark,
 )
 from ._plan_bridges import Bridges
+from ._plan_connection import find_cut
 from ._plan_nat import Nat
 from ._sysctl_keys import generic_key, interface_of, name_of
 
@@ -77,6 +78,8 @@ class Plan:
     expired: list[Remembered] = field(default_factory=list)
     #: The backend that holds the rules of translation, by namespace, where there are any.
     backends: dict[str, str] = field(default_factory=dict)
+    #: When the machine takes the changes back by itself, if they are not confirmed; empty if it does not.
+    until: str = ""
 
     @property
     def changes(self) -> list[c.Change]:
@@ -106,7 +109,7 @@ class Planner:
         #: What other labs have changed on things that are not their own, by what it is.
         self.claims: dict[tuple[object, ...], list[tuple[str, Remembered]]] = {}
         for lab, entries in sorted(state.claims.items()):
-            for entry in entries:
+            for entry in entries if lab not in wanted.going else ():
                 self.claims.setdefault(entry[:4], []).append((lab, entry))
 
     def plan(self) -> Plan:
@@ -130,6 +133,7 @@ class Planner:
         self._restore_routes()
         self._set_routes()
         self.nat.set()
+        self._keep_connection()
         self._refuse()
         if self.wanted.whole:
             self.result.findings = findings(self.wanted, self.state)
@@ -137,6 +141,21 @@ class Planner:
             self.problems += [Problem(found.path, f"{found.text} [{found.code}]") for found in self.result.findings]
             self._refuse()
         return self.result
+
+    def _keep_connection(self) -> None:
+        """Refuse to cut the branch that this run sits on."""
+        connection = self.before.connection
+        if connection is None or self.wanted.may_cut or self.problems:
+            return
+        cut = find_cut(self.before, self.state, self.result.steps, connection)
+        if cut:
+            self.problem(
+                cut.change.path,
+                f"{cut.change.describe()}: this would cut the SSH session by which Ansible is here, from "
+                f"{connection.remote} to {connection.local} port {connection.port}: {cut.text}; leave it out, or say "
+                "'revert_after' if the host shall take it back by itself unless it is confirmed",
+                CONNECTION,
+            )
 
     # --- how a change enters the plan --------------------------------------------------------------------------------
 

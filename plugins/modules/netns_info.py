@@ -118,8 +118,51 @@ stale:
   type: list
   elements: dict
   sample: [{"name": "left-over", "kind": "stale", "target": null}]
+orphans:
+  description:
+    - What is left over on the host, of runs that were killed and of labs that were taken apart by hand.
+    - M(nslab.netns.topology) with O(nslab.netns.topology#module:gc) removes what is of this collection.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    kind:
+      description:
+        - V(stale), V(dangling) or V(foreign), a name in C(/run/netns) that stands for no namespace.
+        - V(unfinished), a link that a killed run has left without a mark.
+        - V(unpaired), a lab's end of a veth whose other end is not the lab's, or in a namespace that has no name.
+        - V(half), a namespace of a lab with such links in it.
+        - V(memory), what a lab has changed in a namespace that is gone.
+      type: str
+      sample: unpaired
+    namespace:
+      description: The namespace, if it has to do with one.
+      type: str
+      sample: router
+    name:
+      description: The name of the file, link or namespace.
+      type: str
+      sample: veth-srv
+    lab:
+      description: The lab, if it is of one.
+      type: str
+      sample: routed
+    text:
+      description: The same as one sentence.
+      type: str
+      sample: router:veth-srv of the lab 'routed' is wired to a namespace that has no name
+pending:
+  description: What waits for M(nslab.netns.confirm), which describes it; V(null) if nothing does.
+  returned: success
+  type: dict
+  sample: {"purpose": "nslab.netns.topology for lab edge", "until": "2026-01-31T23:59:59Z", "seconds_left": 41.5}
+reverted:
+  description: The last changes that were taken back for want of a confirmation, if none were made since; else V(null).
+  returned: success
+  type: dict
+  sample: {"purpose": "nslab.netns.topology for lab edge", "reverted": "2026-01-31T23:59:59Z", "remains": []}
 labs:
-  description: The labs that have a mark on anything on the host.
+  description: The labs that have left anything on the host, a mark, rules of translation, or a changed value.
   returned: success
   type: list
   elements: str

@@ -175,6 +175,12 @@ backends:
   returned: success, if there are rules
   type: dict
   sample: {router: nftables}
+unconfirmed_until:
+  description:
+    - When the host takes the changes back by itself, in UTC.
+  returned: if something changed, with O(revert_after)
+  type: str
+  sample: "2026-01-31T23:59:59Z"
 assumptions:
   description:
     - What the prediction takes for granted, because an earlier task of the same check run would have made it.
@@ -190,6 +196,11 @@ problems:
   type: list
   elements: dict
   contains:
+    code:
+      description: V(foreign) if something of somebody else is in the way, V(connection) if the change would cut the
+        connection by which Ansible is there, else empty.
+      type: str
+      sample: ""
     path:
       description: The place of the offending key.
       type: str

@@ -26,6 +26,13 @@ options:
       - C(probes) are checked here, and run by M(nslab.netns.ns_probe).
       - It may be left out with O(state=absent) and O(lab).
     type: dict
+  gc:
+    description:
+      - The names of the labs that shall stay. Every other lab on the host goes, with all that carries its mark; and so does what
+        a killed run has left without one. An empty list removes all labs.
+      - It takes no document.
+    type: list
+    elements: str
   state:
     description:
       - With V(absent), everything that carries the mark of the lab goes. The document's C(name) is enough then.
@@ -43,6 +50,15 @@ options:
         RV(findings) has it, and the documentation of the topology document lists the kinds.
     type: bool
     default: false
+  commit:
+    description:
+      - When the changes are kept.
+      - With V(changes), when all of them are made.
+      - With V(probes), when the document's C(probes) have passed as well, also if nothing had to be changed. If one fails, everything is taken
+        back. In check mode they are not run.
+    type: str
+    choices: [changes, probes]
+    default: changes
   lab:
     description:
       - The name of the lab, if the document does not say its C(name).
@@ -90,6 +106,19 @@ EXAMPLES = r"""
   nslab.netns.topology:
     lab: routed
     state: absent
+
+- name: Keep a change only if packets get through, and take it back after a minute if this host is not reached any more
+  nslab.netns.topology:
+    topology: "{{ lookup('ansible.builtin.file', 'gateway.yml') | from_yaml }}"
+    commit: probes
+    revert_after: 60
+
+- name: Say that it is
+  nslab.netns.confirm:
+
+- name: Remove all labs but two
+  nslab.netns.topology:
+    gc: [routed, gateway]
 """
 
 RETURN = r"""
@@ -156,6 +185,19 @@ findings:
       description: What it is, and what would be right.
       type: str
       sample: veth0 and veth1 of the namespace host both have the connected prefix 172.18.0.0/16
+probes:
+  description:
+    - The results of the probes, as M(nslab.netns.ns_probe) returns them.
+  returned: with O(commit=probes), also on failure
+  type: list
+  elements: dict
+  sample: [{"from": "server", "to": "2.2.2.2", "passed": true, "text": "server -> 2.2.2.2 reachable, 0.05 ms"}]
+unconfirmed_until:
+  description:
+    - When the host takes the changes back by itself, in UTC.
+  returned: if something changed, with O(revert_after)
+  type: str
+  sample: "2026-01-31T23:59:59Z"
 problems:
   description:
     - What is wrong with the options, or stands against them on the host. Nothing was touched.
@@ -163,6 +205,11 @@ problems:
   type: list
   elements: dict
   contains:
+    code:
+      description: V(foreign) if something of somebody else is in the way, V(connection) if the change would cut the
+        connection by which Ansible is there, else empty.
+      type: str
+      sample: foreign
     path:
       description: The place of the offending key.
       type: str
@@ -175,6 +222,7 @@ problems:
 
 from ..module_utils import _options
 from ..module_utils._module import run_module
+from ..module_utils._probing import probe
 
 
 def main() -> None:
@@ -183,13 +231,17 @@ def main() -> None:
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "adopt": {"type": "bool", "default": False},
         "strict": {"type": "bool", "default": False},
+        "commit": {"type": "str", "choices": ["changes", "probes"], "default": "changes"},
+        "gc": {"type": "list", "elements": "str"},
     }
     run_module(
         "topology",
         options,
         _options.topology,
-        required_if=[("state", "present", ["topology"])],
-        required_one_of=[("topology", "lab")],
+        probe,
+        required_if=[("state", "present", ["topology", "gc"], True)],
+        required_one_of=[("topology", "lab", "gc")],
+        mutually_exclusive=[("topology", "gc"), ("lab", "gc")],
     )
 
 

@@ -687,7 +687,7 @@ def test_wait_returns_when_the_kernel_has_ended_the_namespace() -> None:
     netns("a")
     ip("link", "add", "x", "type", "veth", "peer", "name", "y", "netns", "a")
     wanted = _options.netns({"name": ["a"], "state": "absent", "lab": None})
-    assert [str(change.describe()) for change in engine.run(wanted, wait_seconds=20).changes] == [
+    assert [str(change.describe()) for change in engine.run(wanted, terms=engine.Terms(wait_seconds=20)).changes] == [
         "remove veth a:y -- host:x",
         "remove namespace a",
     ]
@@ -700,7 +700,9 @@ def test_wait_names_who_keeps_a_namespace_alive() -> None:
         while process.pid not in _namespaces.pids_inside().get(inode, []):
             assert process.poll() is None
         with pytest.raises(NslabError, match=f"is held by processes {process.pid}"):
-            engine.run(_options.netns({"name": ["a"], "state": "absent", "lab": None}), wait_seconds=0.2)
+            engine.run(
+                _options.netns({"name": ["a"], "state": "absent", "lab": None}), terms=engine.Terms(wait_seconds=0.2)
+            )
         assert process.stdin
         process.stdin.close()
 
@@ -712,7 +714,7 @@ def test_a_second_run_waits_for_the_lock_and_names_its_holder() -> None:
         file.write("process 4242 (nslab.netns.topology for lab routed)\n")
         file.flush()
         with pytest.raises(Busy, match=r"process 4242 \(nslab.netns.topology for lab routed\)"):
-            engine.run(read_topology(routed()).wanted, lock_seconds=0.2)
+            engine.run(read_topology(routed()).wanted, terms=engine.Terms(lock_seconds=0.2))
         assert run(routed(), check=True) == []
 
 

@@ -1,0 +1,242 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Changes that take themselves back unless somebody confirms them in time.
+
+A process of its own keeps the journal, the open namespaces and the lock of the machine, and listens on a socket in
+/run/nslab. It outlives the module and the SSH session by which that came. If it is asked to, it commits; if nobody
+asks in time, or it is told to stop, it rolls back and leaves a note of that.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import syslog
+import time
+from typing import Any, NoReturn, Protocol
+
+from ._errors import NslabError
+from ._lock import RUN_DIRECTORY, Lock, run_directory
+
+Record = dict[str, Any]
+
+_SOCKET = "pending.sock"
+_NOTE = "reverted.json"
+_ASK_SECONDS = 30.0
+_REQUEST_BYTES = 64
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Transaction(Protocol):
+    """What was done, and can be kept or taken back."""
+
+    def commit(self) -> None: ...
+
+    def roll_back(self) -> list[str]: ...
+
+    def leave(self) -> None: ...
+
+
+# --- the process that waits ------------------------------------------------------------------------------------------
+
+
+def leave_to_confirmation(transaction: Transaction, lock: Lock, seconds: float, record: Record) -> str:
+    """Hand what was done and the lock on to a process that waits for ``confirm()``; return until when it does.
+
+    ``record`` has the purpose of the run and its changes. Raises NslabError or OSError if that process cannot be had.
+    """
+    until = time.time() + seconds
+    record = {**record, "until": _when(until)}
+    listener = _listen()
+    try:
+        child = os.fork()
+    except BaseException:
+        listener.close()
+        _unlink(_SOCKET)
+        raise
+    if child == 0:
+        _detach(transaction, lock, listener, seconds, record)
+    os.waitpid(child, 0)
+    listener.close()
+    transaction.leave()
+    lock.leave()
+    return _when(until)
+
+
+def _listen() -> socket.socket:
+    _unlink(_SOCKET)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    directory = run_directory()
+    try:
+        # The folder is root's own, so that nobody else can get at the socket.
+        listener.bind(f"/proc/self/fd/{directory}/{_SOCKET}")
+        listener.listen()
+    except BaseException:
+        listener.close()
+        raise
+    finally:
+        os.close(directory)
+    return listener
+
+
+def _detach(transaction: Transaction, lock: Lock, listener: socket.socket, seconds: float, record: Record) -> NoReturn:
+    """Become a process without parent, session and terminal, and wait."""
+    status = 1
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        _Waiting(transaction, lock, listener, seconds, record).wait()
+        lock.close()
+        status = 0
+    finally:
+        os._exit(status)
+
+
+class _Waiting:
+    """Waits for what comes first: the confirmation, the deadline, or a signal to stop."""
+
+    def __init__(
+        self, transaction: Transaction, lock: Lock, listener: socket.socket, seconds: float, record: Record
+    ) -> None:
+        self._transaction = transaction
+        self._listener = listener
+        self._deadline = time.monotonic() + seconds
+        self._record = {**record, "pid": os.getpid()}
+        lock.rename(f"{record['purpose']}, which takes its changes back at {record['until']} unless they are confirmed")
+
+    def wait(self) -> None:
+        wake, waker = os.pipe()
+        os.set_blocking(waker, False)
+        signal.set_wakeup_fd(waker)
+        for number in _STOP_SIGNALS:
+            signal.signal(number, lambda _number, _frame: None)
+        while True:
+            left = self._deadline - time.monotonic()
+            ready, _write, _except = select.select([self._listener, wake], [], [], max(left, 0))
+            if self._listener in ready:
+                if self._answer():
+                    return
+            elif wake in ready or left <= 0:
+                self._take_back()
+                return
+
+    def _answer(self) -> bool:
+        """Answer one request. True if that was the end."""
+        asker, _address = self._listener.accept()
+        with asker, contextlib.suppress(OSError):
+            asker.settimeout(_ASK_SECONDS)
+            request = asker.recv(_REQUEST_BYTES)
+            if request == b"confirm":
+                return self._confirm(asker)
+            left = round(max(self._deadline - time.monotonic(), 0), 1)
+            asker.sendall(json.dumps({**self._record, "seconds_left": left}).encode())
+        return False
+
+    def _confirm(self, asker: socket.socket) -> bool:
+        try:
+            self._transaction.commit()
+        except (NslabError, OSError) as error:
+            asker.sendall(json.dumps({**self._record, "error": str(error)}).encode())
+            return False
+        # From here on it is kept, whether or not the one who has asked is still there to hear it.
+        _unlink(_SOCKET)
+        with contextlib.suppress(OSError):
+            asker.sendall(json.dumps(self._record).encode())
+        return True
+
+    def _take_back(self) -> None:
+        remains = self._transaction.roll_back()
+        note = {**self._record, "reverted": _when(time.time()), "remains": remains}
+        _write_note(note)
+        _unlink(_SOCKET)
+        text = f"nslab.netns: {self._record['purpose']} was not confirmed; its changes were taken back"
+        syslog.syslog(syslog.LOG_WARNING, text + (", but for: " + "; ".join(remains) if remains else ""))
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _write_note(note: Record) -> None:
+    directory = run_directory()
+    try:
+        new = f"{_NOTE}.new"
+        flags = os.O_WRONLY | os.O_TRUNC | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(new, flags, 0o600, dir_fd=directory), "w", encoding="utf-8") as file:
+            json.dump(note, file)
+        os.rename(new, _NOTE, src_dir_fd=directory, dst_dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+def _unlink(name: str) -> None:
+    directory = run_directory()
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=directory)
+    finally:
+        os.close(directory)
+
+
+# --- those who ask ---------------------------------------------------------------------------------------------------
+
+
+def pending() -> Record | None:
+    """What waits for its confirmation: lab, purpose, changes, until, seconds_left, pid; None if nothing does."""
+    return _ask(b"tell")
+
+
+def confirm() -> Record | None:
+    """Have what waits be kept; None if nothing does. Raises NslabError if it could not be kept."""
+    record = _ask(b"confirm")
+    if record and "error" in record:
+        raise NslabError(f"cannot confirm {record['purpose']}: {record['error']}")
+    return record
+
+
+def _ask(request: bytes) -> Record | None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as asker:
+        asker.settimeout(_ASK_SECONDS)
+        try:
+            asker.connect(f"{RUN_DIRECTORY}/{_SOCKET}")
+        except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
+            return None
+        try:
+            asker.sendall(request)
+            answer = b"".join(iter(lambda: asker.recv(65536), b""))
+        except (ConnectionResetError, BrokenPipeError):
+            # It was just taking its changes back.
+            return None
+    found = json.loads(answer) if answer else None
+    return found if isinstance(found, dict) else None
+
+
+def reverted() -> Record | None:
+    """The note of the last changes that took themselves back, until another run makes some; None if there is none."""
+    try:
+        fd = os.open(f"{RUN_DIRECTORY}/{_NOTE}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with open(fd, encoding="utf-8") as file:
+            found = json.load(file)
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def forget() -> None:
+    """Forget what was reverted."""
+    if os.path.lexists(f"{RUN_DIRECTORY}/{_NOTE}"):
+        _unlink(_NOTE)

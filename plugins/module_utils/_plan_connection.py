@@ -1,0 +1,168 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether a plan cuts the connection by which it was asked for. Pure, as all of planning.
+
+It is judged by the way that packets take to the other end: the link that has the connection's own address, and the
+route. A way that is lost within the plan and is the same again in the end is no loss: TCP sends again.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from . import _changes as c
+from ._kernel import copy, play
+from ._model import CONNECTED_METRIC_V6, MAIN_TABLE, Connection, Link, Namespace, State
+from ._nat import NatRule
+
+_DEFAULT_TABLE = 253
+
+
+class Cut(NamedTuple):
+    """A change that cuts the connection, and what it does to it."""
+
+    change: c.Change
+    text: str
+
+
+def find_cut(before: State, after: State, steps: Iterable[c.Step], connection: Connection) -> Cut | None:
+    """The first of the changes after which the connection's way is lost for good; None if it is not."""
+    way = _way(before, connection)
+
+    def loss(state: State) -> str:
+        return _loss(way, _way(state, connection)) or _captured(before, state, connection)
+
+    if not loss(after):
+        return None
+    now = copy(before)
+    cut = None
+    for step in steps:
+        play(now, step.change)
+        lost = loss(now)
+        cut = (cut or Cut(step.change, lost)) if lost else None
+    return cut
+
+
+class _Way(NamedTuple):
+    """How packets get to the other end. Empty words: not known, or not there."""
+
+    #: The link that has the connection's own address, if it is up.
+    own: str
+    #: By which link packets leave, and through which gateway.
+    dev: str
+    via: str
+    #: What carries these links (ports, what lies beneath), as far as it is up.
+    carriers: frozenset[str]
+
+
+def _way(state: State, connection: Connection) -> _Way | None:
+    """None if the namespace of the connection is not in the state, and so is not touched."""
+    namespace = next((ns for ns in state.namespaces.values() if ns.inode == connection.inode), None)
+    if namespace is None:
+        return None
+    own = next((link.name for link in namespace.links.values() if _has(link, connection.local) and _works(link)), "")
+    dev, via = _route(namespace, connection.remote)
+    if ipaddress.ip_address(connection.remote).is_link_local:
+        dev, via = own, ""
+    return _Way(own, dev, via, frozenset(_carriers(namespace, {own, dev} - {""})))
+
+
+def _has(link: Link, address: str) -> bool:
+    return any(str(other.ip.ip) == address for other in (*link.addresses, *link.kernel_addresses))
+
+
+def _works(link: Link) -> bool:
+    """Does what comes in by the link reach its address? What comes in by a port goes to the bridge."""
+    return link.up and not link.master
+
+
+def _route(namespace: Namespace, remote: str) -> tuple[str, str]:
+    """The link and the gateway towards an address, by the longest prefix and the lowest metric."""
+    target = ipaddress.ip_address(remote)
+    if any(_has(link, remote) for link in namespace.links.values()):
+        return "lo", ""
+    found = [
+        (0, -own.ip.network.prefixlen, 0 if target.version == 4 else CONNECTED_METRIC_V6, link.name, "")
+        for link in namespace.links.values()
+        if link.up
+        for own in (*link.addresses, *link.kernel_addresses)
+        if own.ip.version == target.version and target in own.ip.network and not own.noprefixroute
+    ]
+    for route in namespace.routes:
+        network = ipaddress.ip_network(route.to)
+        if route.table in (MAIN_TABLE, _DEFAULT_TABLE) and network.version == target.version and target in network:
+            alive = [hop for hop in route.hops if not hop.dead]
+            dev, via = (alive[0].dev, alive[0].via) if alive and route.type == "unicast" else ("", "")
+            found.append((int(route.table != MAIN_TABLE), -network.prefixlen, route.metric, dev, via))
+    # Of equals the first counts, which has been there longer.
+    return min(found, key=lambda way: way[:3])[3:] if found else ("", "")
+
+
+def _carriers(namespace: Namespace, names: set[str]) -> set[str]:
+    """The links that work and that these lean on: ports, members of a bond, what a VLAN lies on."""
+    found: set[str] = set()
+    open_ends = set(names)
+    while open_ends:
+        name = open_ends.pop()
+        below = {link.name for link in namespace.links.values() if name in (link.master, link.controller)}
+        if name in namespace.links:
+            below.add(namespace.links[name].lower)
+        below = {other for other in below if other in namespace.links and namespace.links[other].up}
+        open_ends |= below - found
+        found |= below
+    return found
+
+
+def _loss(before: _Way | None, after: _Way | None) -> str:
+    """What has been lost of the way, in words; empty if nothing has."""
+    if before is None or after is None:
+        return ""
+    if before.own and after.own != before.own:
+        return f"its own address is on {before.own}"
+    if before.dev and (after.dev, after.via) != (before.dev, before.via):
+        through = f" through {before.via}" if before.via else ""
+        return f"its way back is {before.dev}{through}"
+    missing = sorted(before.carriers - after.carriers)
+    return f"it comes in by {missing[0]}" if missing else ""
+
+
+def _captured(before: State, after: State, connection: Connection) -> str:
+    """A new rule that sends such connections elsewhere: this one goes on, the next one does not arrive."""
+    for namespace in after.namespaces.values():
+        if namespace.inode != connection.inode:
+            continue
+        old = {rule for rules in before.namespaces[namespace.name].nat.values() for rule in rules}
+        for rules in namespace.nat.values():
+            if any(rule not in old and _takes(rule, namespace, connection) for rule in rules):
+                return f"the next one to port {connection.port} would be sent elsewhere"
+    return ""
+
+
+def _takes(rule: NatRule, namespace: Namespace, connection: Connection) -> bool:
+    if rule.unknown or rule.chain != "prerouting" or rule.mark:
+        return False
+    if rule.family != ipaddress.ip_address(connection.local).version:
+        return False
+    matches = [
+        ("source", not rule.source or _within(connection.remote, rule.source)),
+        ("destination", not rule.destination or _within(connection.local, rule.destination)),
+        ("in_interface", not rule.in_interface or rule.in_interface == _route(namespace, connection.remote)[0]),
+        ("protocol", not rule.protocol or rule.protocol in ("tcp", "6")),
+        ("destination_ports", not rule.destination_ports or _among(connection.port, rule.destination_ports)),
+    ]
+    return all(found != (name in rule.negated) for name, found in matches)
+
+
+def _within(address: str, network: str) -> bool:
+    return ipaddress.ip_address(address) in ipaddress.ip_network(network)
+
+
+def _among(port: int, ports: str) -> bool:
+    ranges = [part.partition("-") for part in ports.split(",")]
+    return any(int(first) <= port <= int(last or first) for first, _dash, last in ranges)
