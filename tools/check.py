@@ -35,6 +35,7 @@ from environment import (
     newest_controller,
     pythons,
     say,
+    sshd,
     venv,
 )
 
@@ -104,12 +105,12 @@ def oldest(run: Run) -> None:
 
 def e2e(run: Run) -> None:
     """Whole playbooks through ansible-playbook: with the newest ansible-core all, with the oldest nearly all."""
-    need_commands(KERNEL_TOOLS)
+    need_commands({**KERNEL_TOOLS, "ssh": "openssh-client"})
     versions = controllers(run)
     for version in versions:
         commands = venv(f"test-{dotted(version)}", version, ["test"])
         chosen = [] if version == versions[-1] else ["-m", "not once"]
-        environment = {"NSLAB_ANSIBLE_PLAYBOOK": str(commands / "ansible-playbook")}
+        environment = {"NSLAB_ANSIBLE_PLAYBOOK": str(commands / "ansible-playbook"), "NSLAB_SSHD": sshd()}
         title = f"{ansible_core(commands)}, Python {dotted(version)}"
         run.pytest(title, commands, ["tests/e2e", *chosen], environment, on=THROWAWAY_HOST)
 

@@ -9,6 +9,7 @@ has changed. What is there already is not mentioned. Standard library only: this
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -74,6 +75,37 @@ def _apt_install(packages: list[str]) -> None:
     # A new machine has no package lists, an old one has lists that name versions which are gone.
     _logged([*apt_get, "update"], log)
     _logged([*apt_get, "install", "--yes", "--no-install-recommends", *packages], log)
+
+
+#: What Debian's sshd is made of, and what a small system lacks of it, where that has these names.
+_SSHD_PACKAGES = ("openssh-sftp-server", "openssh-server")
+_SSHD_LIBRARIES = ("libnsl2", "libtirpc3", "libwrap0")
+
+
+def sshd() -> str:
+    """The path of an sshd: the machine's, or one of our own in .cache, since installing the package would start it."""
+    installed = find_command("sshd")
+    if installed:
+        return installed
+    folder = CACHE / "sshd"
+    own = folder / "usr/sbin/sshd"
+    if own.exists():
+        return str(own)
+    if find_command("apt-get") is None:
+        raise Unavailable("Please install an OpenSSH server, then try again. It need not run.")
+    say("Unpacking an sshd in .cache/sshd")
+    log = _log("sshd")
+    _logged(as_root(["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=300", "update"]), log)
+    shutil.rmtree(folder, ignore_errors=True)
+    packages = folder / "packages"
+    packages.mkdir(parents=True)
+    for name in _SSHD_LIBRARIES:
+        with contextlib.suppress(Unavailable):
+            _logged(["apt-get", "-qq", "download", name], log, packages)
+    _logged(["apt-get", "-qq", "download", *_SSHD_PACKAGES], log, packages)
+    for package in sorted(packages.glob("*.deb")):
+        _logged(["dpkg-deb", "--extract", str(package), str(folder)], log)
+    return str(own)
 
 
 # Python interpreters
@@ -189,11 +221,11 @@ def _log(name: str) -> Path:
     return log
 
 
-def _logged(command: list[str], log: Path) -> None:
+def _logged(command: list[str], log: Path, folder: Path | None = None) -> None:
     environment = {**os.environ, "PATH": path_without_rust(os.environ.get("PATH", os.defpath))}
     with log.open("ab") as output:
         done = subprocess.run(
-            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment, check=False
+            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, env=environment, cwd=folder, check=False
         )
     code = done.returncode
     if code:

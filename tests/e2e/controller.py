@@ -118,9 +118,9 @@ class Controller:
             "ANSIBLE_REMOTE_TMP": str(home / "remote"),
         }
 
-    def run(self, playbook: str | Sequence[Play], *options: str, **variables: Any) -> Run:
+    def run(self, playbook: str | Sequence[Play], *options: str, prefix: Sequence[str] = (), **variables: Any) -> Run:
         """Run a playbook, by its path from the root or by its plays; wait for its end."""
-        process = self.start(playbook, *options, **variables)
+        process = self.start(playbook, *options, prefix=prefix, **variables)
         try:
             stdout, stderr = process.communicate(timeout=DEADLINE_SECONDS)
         except subprocess.TimeoutExpired:

@@ -1,0 +1,121 @@
+# Copyright (c) nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A throw-away host that is managed over ssh, from a namespace that stands for the controller's machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from controller import Controller, Play, Run
+from throwaway import eventually, inside, ip
+
+CONTROLLER = "away"
+ADDRESS, CONTROLLERS_ADDRESS = "198.18.0.2", "198.18.0.1"
+INTERFACE = "eth0"
+
+_CONFIGURATION = """
+ListenAddress 0.0.0.0
+HostKey {folder}/host_key
+AuthorizedKeysFile {folder}/key.pub
+PermitRootLogin prohibit-password
+StrictModes no
+UsePAM no
+PidFile none
+Subsystem sftp internal-sftp
+"""
+
+
+class Remote:
+    """The managed host, seen from the controller."""
+
+    def __init__(self, ansible: Controller, folder: Path, daemon: int) -> None:
+        self.daemon = daemon
+        self._ansible = ansible
+        self._folder = folder
+        self._inventory = folder / "inventory"
+        options = f"-o UserKnownHostsFile={folder}/known_hosts -o StrictHostKeyChecking=yes -o ConnectTimeout=3"
+        variables = {
+            "ansible_host": ADDRESS,
+            "ansible_user": "root",
+            "ansible_ssh_private_key_file": f"{folder}/key",
+            "ansible_ssh_common_args": f"'{options} -o ServerAliveInterval=1 -o ServerAliveCountMax=2'",
+            # The path of a control socket may be 107 bytes long.
+            "ansible_control_path_dir": "/run/cp",
+            "ansible_ssh_args": "'-o ControlMaster=auto -o ControlPersist=5s'",
+            "ansible_python_interpreter": sys.executable,
+        }
+        self._inventory.write_text("managed " + " ".join(f"{key}={value}" for key, value in variables.items()))
+
+    def run(self, tasks: list[dict[str, Any]], *options: str, **variables: Any) -> Run:
+        """Run tasks on the host."""
+        play: Play = {"hosts": "managed", "gather_facts": False, "tasks": tasks}
+        arguments = ("--inventory", str(self._inventory), *options)
+        return self._ansible.run([play], *arguments, prefix=inside(CONTROLLER), **variables)
+
+    def kill_sessions(self) -> None:
+        """End every session at once, as when the controller's machine or the way to it dies."""
+        found = subprocess.run(["pgrep", "-P", str(self.daemon)], capture_output=True, text=True, check=True)
+        for session in found.stdout.split():
+            os.kill(int(session), signal.SIGKILL)
+
+    def reaches(self) -> bool:
+        """Whether a new connection to sshd comes up."""
+        command = [*inside(CONTROLLER), "ssh-keyscan", "-T", "2", ADDRESS]
+        return ADDRESS in subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+@contextlib.contextmanager
+def managed(ansible: Controller, folder: Path) -> Iterator[Remote]:
+    """Have the throw-away host listen to ssh, on an interface that the controller is at the other end of."""
+    folder.mkdir()
+    ip("netns", "add", CONTROLLER)
+    ip("link", "add", INTERFACE, "type", "veth", "peer", "name", "eth0", "netns", CONTROLLER)
+    for name, address in ((None, ADDRESS), (CONTROLLER, CONTROLLERS_ADDRESS)):
+        where = ["-n", name] if name else []
+        ip(*where, "address", "add", f"{address}/24", "dev", "eth0")
+        ip(*where, "link", "set", "eth0", "up")
+    for name in ("host_key", "key"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{folder}/{name}"], check=True)
+    host_key = (folder / "host_key.pub").read_text()
+    (folder / "known_hosts").write_text(f"{ADDRESS} {host_key}")
+    (folder / "sshd_config").write_text(_CONFIGURATION.format(folder=folder))
+    os.makedirs("/run/sshd", 0o755)
+    os.makedirs("/run/cp", 0o700)
+    _have_users(folder)
+    with (folder / "log").open("w") as log:
+        command = [os.environ["NSLAB_SSHD"], "-D", "-e", "-f", f"{folder}/sshd_config"]
+        daemon = subprocess.Popen(command, stderr=log, env={**os.environ, "LD_LIBRARY_PATH": _libraries()})
+        remote = Remote(ansible, folder, daemon.pid)
+        try:
+            eventually(remote.reaches, "sshd answers")
+            yield remote
+        finally:
+            daemon.kill()
+            daemon.wait()
+
+
+def _have_users(folder: Path) -> None:
+    """sshd wants a user of its own, and root not locked. What only this throw-away host sees does for both."""
+    users = Path("/etc/passwd").read_text().splitlines()
+    if not any(line.startswith("sshd:") for line in users):
+        users.append("sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin")
+    secrets = [line for line in Path("/etc/shadow").read_text().splitlines() if not line.startswith("root:")]
+    for name, lines, mode in (("passwd", users, 0o644), ("shadow", ["root:*:19000:0:99999:7:::", *secrets], 0o600)):
+        (folder / name).write_text("\n".join([*lines, ""]))
+        (folder / name).chmod(mode)
+        subprocess.run(["mount", "--bind", f"{folder}/{name}", f"/etc/{name}"], check=True)
+
+
+def _libraries() -> str:
+    top = Path(os.environ["NSLAB_SSHD"]).parent.parent.parent
+    return os.pathsep.join(
+        str(path) for pattern in ("usr/lib/*-linux-gnu*", "lib/*-linux-gnu*") for path in top.glob(pattern)
+    )
