@@ -73,7 +73,7 @@ def test_audit_judges_and_lab_repairs(ansible: Controller) -> None:
     built = snapshot()
     sound = ansible.run(AUDIT).succeeded()
     assert sound.diff == []
-    assert "The lab routed is as the document has it." in sound.words
+    assert "the lab routed is as the document has it" in sound.words
     assert snapshot() == built
 
     ip("-n", "router", "link", "set", "veth-srv", "mtu", "1400")

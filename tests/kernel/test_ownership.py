@@ -5,13 +5,20 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
+from ansible_collections.nslab.netns.plugins.module_utils import _namespaces, _options
+from ansible_collections.nslab.netns.plugins.module_utils._errors import StepFailed
+from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
+from ansible_collections.nslab.netns.plugins.module_utils._model import BIRTH_GROUP
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, routed
-from applying import host_without_lab_traces, refused, run
-from throwaway import differences, inside, ip, ip_json, snapshot, sysctls, without
+from applying import host_without_lab_traces, refused, run, words
+from throwaway import differences, eventually, inside, ip, ip_json, named_namespaces, snapshot, sysctls, without
 
 pytestmark = pytest.mark.usefixtures("host")
 
@@ -143,3 +150,128 @@ def test_a_refused_veth_and_bridge_say_what_hangs_on_them() -> None:
     said = refused(document)
     assert "namespaces.host.bridges.br0: the bridge host:br0 (with h1) exists already and is not marked" in said
     assert "links[0]: the veth host:h0 (wired to host:h1) exists already and is not marked" in said
+
+
+# --- what is left over ------------------------------------------------------------------------------------------------
+
+
+def small(name: str) -> Document:
+    """A lab of its own with something of each kind that marks it."""
+    return {
+        "name": name,
+        "namespaces": {
+            f"{name}-a": {"snat": [{"source": "10.0.0.0/24", "masquerade": True}], "nat_backend": "iptables"},
+            "host": {
+                "bridges": {f"br-{name}": {"ports": [f"h-{name}"]}},
+                "sysctls": {FORWARD: 1},
+                "snat": [{"source": "10.0.0.0/24", "masquerade": True}],
+                "nat_backend": "nftables",
+            },
+        },
+        "links": [{"endpoints": [f"{name}-a:e0", f"host:h-{name}"]}],
+    }
+
+
+def collect(*valid: str, check: bool = False) -> list[str]:
+    return words(engine.run(_options.topology({"gc": list(valid)}), check=check))
+
+
+def test_gc_removes_all_labs_but_the_valid_ones() -> None:
+    fresh = host_without_lab_traces()
+    for name in ("one", "two", "three"):
+        run(small(name))
+    ip("netns", "add", "foreign")
+    predicted = collect("two", "four", check=True)
+    assert collect("two", "four") == predicted
+    assert collect("two", "four") == []
+    assert named_namespaces() == ["foreign", "two-a"]
+    assert sysctls(None, f"^{FORWARD}$") == {FORWARD: "1"}
+    assert run(small("two")) == []
+    predicted = collect(check=True)
+    assert collect() == predicted != []
+    assert collect() == []
+    ip("netns", "del", "foreign")
+    assert not differences(fresh, without(host_without_lab_traces(), "/run/xtables.lock"))
+
+
+@pytest.mark.parametrize("what", ["rules", "legacy rules", "memory", "link"])
+def test_gc_finds_a_lab_by_the_least_that_is_left_of_it(what: str) -> None:
+    fresh = host_without_lab_traces()
+    bodies: dict[str, Document] = {
+        "rules": {"snat": [{"source": "10.0.0.0/24", "masquerade": True}], "nat_backend": "nftables"},
+        "legacy rules": {"snat": [{"source": "10.0.0.0/24", "masquerade": True}], "nat_backend": "iptables"},
+        "memory": {"sysctls": {FORWARD: 1}},
+        "link": {"bridges": {"br0": {}}},
+    }
+    run(on_the_host("x", **bodies[what]))
+    assert gather(["host"], [], "")["labs"] == ["x"]
+    assert len(collect("y")) == 1
+    assert collect("y") == []
+    assert not differences(fresh, without(host_without_lab_traces(), "/run/xtables.lock"))
+
+
+def test_gc_is_one_transaction(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two"):
+        run(small(name))
+    before = snapshot()
+    monkeypatch.setattr(engine.Application, "commit", lambda _self: pytest.fail("it was kept"))
+    remove = _namespaces.remove_name
+
+    def failing(name: str, inode: int) -> None:
+        if name == "two-a":
+            raise OSError(5, "Input/output error")
+        remove(name, inode)
+
+    monkeypatch.setattr(_namespaces, "remove_name", failing)
+    with pytest.raises(StepFailed, match="Everything that this run had done was taken back"):
+        collect()
+    assert not differences(before, snapshot())
+
+
+def kinds() -> list[tuple[str, str, str]]:
+    found = gather(["host"], [], "")["orphans"]
+    return sorted((orphan["kind"], orphan["namespace"] or "", orphan["name"]) for orphan in found)
+
+
+def test_orphans_are_told_and_those_of_ours_collected() -> None:
+    run(routed())
+    assert kinds() == []
+    Path("/run/netns/left-over").touch()
+    Path("/run/netns/dangling").symlink_to("/proc/0/ns/net")
+    Path("/run/netns/folder").mkdir()
+    # The other end of a veth in a namespace that has lost its name, but lives.
+    with subprocess.Popen([*inside("client"), "sleep", "1000"]) as sleeper:
+        try:
+            there = os.stat("/run/netns/client").st_ino
+            eventually(lambda: os.stat(f"/proc/{sleeper.pid}/ns/net").st_ino == there, "it is inside")
+            ip("netns", "del", "client")
+            ip("-n", "server", "link", "set", "vethS", "alias", "")
+            # As a killed run leaves what it has made and not marked yet.
+            ip("link", "add", "h0", "type", "veth", "peer", "name", "h1")
+            for end in ("h0", "h1"):
+                ip("link", "set", end, "group", str(BIRTH_GROUP))
+            assert kinds() == [
+                ("dangling", "", "dangling"),
+                ("foreign", "", "folder"),
+                ("half", "router", "router"),
+                ("stale", "", "left-over"),
+                ("unfinished", "host", "h0"),
+                ("unfinished", "host", "h1"),
+                ("unpaired", "router", "veth-cli"),
+                ("unpaired", "router", "veth-srv"),
+            ]
+            assert any("h0" in line for line in collect("routed"))
+            assert {kind for kind, _where, _name in kinds()} == {"dangling", "foreign", "stale", "unpaired", "half"}
+            collect()
+            assert [kind for kind, _where, _name in kinds()] == ["dangling", "foreign", "stale"]
+        finally:
+            sleeper.kill()
+
+
+def test_the_memory_of_a_namespace_that_is_gone_is_an_orphan() -> None:
+    run({"name": "x", "namespaces": {"a": {"sysctls": {FORWARD: 1}}}})
+    ip("netns", "del", "a")
+    assert kinds() == [("memory", "a", "a")]
+    collect()
+    assert kinds() == []
+    assert gather(["host"], [], "")["labs"] == []

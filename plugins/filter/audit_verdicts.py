@@ -1,0 +1,121 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: audit_verdicts
+short_description: Judge what a check of labs has found on a host
+version_added: 0.1.0
+author:
+  - nslab contributors (@nslab)
+description:
+  - Takes the result of M(nslab.netns.topology) in check mode, looped over topology documents, and says of each lab how it stands.
+positional: _input, documents
+options:
+  _input:
+    description:
+      - What the task has registered.
+    type: dict
+    required: true
+  documents:
+    description:
+      - The topology documents that it was looped over.
+    type: list
+    elements: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Compare the host with the documents
+  nslab.netns.topology:
+    topology: "{{ item }}"
+  loop: "{{ documents }}"
+  check_mode: true
+  failed_when: false
+  ignore_unreachable: true
+  register: audit
+
+- name: Say how each lab stands
+  ansible.builtin.debug:
+    msg: "{{ audit | nslab.netns.audit_verdicts(documents) }}"
+"""
+
+RETURN = r"""
+_value:
+  description:
+    - One entry for each document, with C(lab), C(verdict), C(text), C(changes), C(problems) and C(findings).
+    - C(verdict) is V(sound), V(drifted) (changes would repair it), V(missing) (nothing of it is there), V(foreign) (something of somebody
+      else is in its place), V(unreachable) (the host did not answer), or V(failed) (it could not be looked at).
+  type: list
+  elements: dict
+  sample: [{"lab": "routed", "verdict": "sound", "text": "the lab routed is as the document has it"}]
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Callable
+
+from ansible.errors import AnsibleFilterError
+
+Result = Mapping[str, Any]
+
+
+def audit_verdicts(audit: Any, documents: Sequence[Any]) -> list[dict[str, Any]]:
+    """How each lab stands on a host, in the order of the documents."""
+    if not isinstance(audit, Mapping):
+        raise AnsibleFilterError("nslab.netns.audit_verdicts takes what a task with M(nslab.netns.topology) registered")
+    results = audit.get("results")
+    if not isinstance(results, Sequence) or len(results) != len(documents):
+        # A host that cannot be reached may end the loop.
+        results = [audit] * len(documents)
+    return [_verdict(_name(document), result, document) for document, result in zip(documents, results)]
+
+
+def _name(document: Any) -> str:
+    return str(document.get("name", "")) if isinstance(document, Mapping) else ""
+
+
+def _verdict(lab: str, result: Result, document: Any) -> dict[str, Any]:
+    changes = list(result.get("changes") or [])
+    problems = list(result.get("problems") or [])
+    message = str(result.get("msg") or "nothing was found out")
+    if result.get("unreachable"):
+        verdict, text = "unreachable", f"the lab {lab} cannot be looked at, the host is unreachable: {message}"
+    elif "changes" not in result:
+        is_foreign = any(problem.get("code") == "foreign" for problem in problems)
+        verdict, what = ("foreign", "has somebody else's things in its place") if is_foreign else ("failed", "failed")
+        text = f"the lab {lab} {what}: {message}" if is_foreign else f"the lab {lab} cannot be looked at: {message}"
+    elif not changes:
+        verdict, text = "sound", f"the lab {lab} is as the document has it"
+    else:
+        count = "1 change" if len(changes) == 1 else f"{len(changes)} changes"
+        if _is_missing(changes, document):
+            verdict, text = "missing", f"the lab {lab} is missing: {count} would make it"
+        else:
+            verdict, text = "drifted", f"the lab {lab} has drifted: {count} would repair it"
+    return {
+        "lab": lab,
+        "verdict": verdict,
+        "text": text,
+        "changes": changes,
+        "problems": problems,
+        "findings": list(result.get("findings") or []),
+    }
+
+
+def _is_missing(changes: Sequence[Result], document: Any) -> bool:
+    """Is nothing there of what is the lab's own: its namespaces, or its links and bridges at the host?"""
+    added = {(change["object"], change["namespace"], change["name"]) for change in changes if change["action"] == "add"}
+    namespaces = document.get("namespaces") or {}
+    own = [("namespace", name, name) for name in namespaces if name != "host"]
+    if not own:
+        bridges = (namespaces.get("host") or {}).get("bridges") or {}
+        ends = [str(link["endpoints"][0]).partition(":") for link in document.get("links") or []]
+        own = [("bridge", "host", name) for name in bridges] + [("veth", where, name) for where, _colon, name in ends]
+    return bool(own) and added.issuperset(own)
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        return {"audit_verdicts": audit_verdicts}
