@@ -19,7 +19,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, Callable
 
@@ -30,7 +30,7 @@ from . import _nftables as nftables
 from . import _sysctl as sysctl
 from ._errors import KernelError, NslabError, StepFailed
 from ._machine import Machine
-from ._model import BIRTH_GROUP, Endpoint, Remembered, State, lab_of
+from ._model import BIRTH_GROUP, NO_VLANS, Endpoint, Remembered, State, lab_of
 from ._nat import IPTABLES
 from ._netlink import decode, encode
 from ._netlink.session import Session
@@ -149,14 +149,34 @@ class Application:
             # What somebody else has removed is not made again by a rollback.
             return
         except (NslabError, OSError) as error:
-            if isinstance(step.change, (c.SetLink, c.SetBridge, c.SetPort, c.SetVlans)):
-                # One step may set several things; the kernel stops at the one that fails (do_setlink()).
+            if self._has_begun(step.change):
                 self._journal.append(step)
             raise StepFailed(str(step.change.describe()), step.change.path, _words(error), self.roll_back()) from error
         except BaseException:
             self.roll_back()
             raise
         self._journal.append(step)
+
+    def _has_begun(self, change: c.Change) -> bool:
+        """Has a step that failed done a part of its work? Some set several things, and stop at the one that fails."""
+        if not isinstance(change, (c.SetLink, c.SetBridge, c.SetPort, c.SetVlans)):
+            return False
+        try:
+            session = self._machine.session(change.end.namespace)
+            link = decode.link(session, index=self._index(change.end))
+            vlans = decode.port_vlans(session)
+        except (NslabError, OSError):
+            return True
+        if link is None:
+            return False
+        if isinstance(change, c.SetVlans):
+            return vlans.get(link.ifindex, ()) != change.before
+        if isinstance(change, c.SetLink):
+            now = (link.mtu, link.mac, link.alias)
+            return any(old is not None and old != new for old, new in zip(change.before, now))
+        settings = link.bridge if isinstance(change, c.SetBridge) else link.port
+        known = dict(change.before)
+        return any(settings.get(name) != known.get(name) for name, _value in change.settings)
 
     def _remember(self, entries: Sequence[Remembered]) -> None:
         complete = []
@@ -276,7 +296,8 @@ class Application:
     def _add_bridge(self, change: c.AddBridge) -> None:
         session, name = self._machine.session(change.end.namespace), change.end.interface
         group = BIRTH_GROUP if change.alias else 0
-        encode.add_bridge(session, name, dict(change.settings), change.mac, change.ifindex, group)
+        with _saying_what_the_kernel_lacks():
+            encode.add_bridge(session, name, dict(change.settings), change.mac, change.ifindex, group)
         try:
             index = self._learn_index(change.end, "made").ifindex
             if change.alias:
@@ -287,7 +308,9 @@ class Application:
             raise
 
     def _set_bridge(self, change: c.SetBridge) -> None:
-        encode.set_bridge(self._machine.session(change.end.namespace), self._index(change.end), dict(change.settings))
+        session = self._machine.session(change.end.namespace)
+        with _saying_what_the_kernel_lacks():
+            encode.set_bridge(session, self._index(change.end), dict(change.settings))
 
     def _set_master(self, change: c.SetMaster) -> None:
         master = self._index(change.end._replace(interface=change.master)) if change.master else 0
@@ -297,6 +320,10 @@ class Application:
         encode.set_port(self._machine.session(change.end.namespace), self._index(change.end), dict(change.settings))
 
     def _set_vlans(self, change: c.SetVlans) -> None:
+        with _saying_what_the_kernel_lacks():
+            self._send_vlans(change)
+
+    def _send_vlans(self, change: c.SetVlans) -> None:
         remove = [vlan for vlan in change.before if vlan not in change.vlans]
         add = [vlan for vlan in change.vlans if vlan not in change.before]
         encode.set_vlans(self._machine.session(change.end.namespace), self._index(change.end), remove, add)
@@ -381,6 +408,17 @@ def _await_source(session: Session, source: str) -> None:
         if time.monotonic() > deadline:  # Without a carrier it never ends. The kernel will say so.
             return
         select.select([], [], [], _POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def _saying_what_the_kernel_lacks() -> Iterator[None]:
+    """Of bridges and ports the kernel lacks only VLANs, and then says no more than that it does not support it."""
+    try:
+        yield
+    except KernelError as error:
+        if error.number == errno.EOPNOTSUPP:
+            raise NslabError(f"{error}: {NO_VLANS}") from error
+        raise
 
 
 def _words(error: BaseException) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from ._model import (
     BRIDGE_SETTINGS,
+    FORWARD_DELAY,
     IPV6_MIN_MTU,
     LOOPBACK_MTU,
     MAX_MTU,
@@ -219,8 +220,8 @@ def read_bridge(reader: Reader, name: str, value: Any, path: str) -> WantedLink:
         if body.get(key) is not None:
             link.bridge.settings[key] = _bridge_setting(reader, key, body[key], join(path, key))
     settings = link.bridge.settings
-    # The kernel holds forward_delay to these limits only where the spanning tree is on (br_set_forward_delay()).
-    if settings.get("stp") and "forward_delay" in settings and not 200 <= settings["forward_delay"] <= 3000:
+    delay = settings.get("forward_delay", FORWARD_DELAY[0])
+    if settings.get("stp") and not FORWARD_DELAY[0] <= delay <= FORWARD_DELAY[1]:
         reader.problem(join(path, "forward_delay"), "has to be from 2 to 30 (seconds) with 'stp'")
     link.bridge.ports = read_ports(reader, body.get("ports"), join(path, "ports"), name)
     return link
@@ -232,8 +233,13 @@ def _bridge_setting(reader: Reader, key: str, value: Any, path: str) -> int:
         return int(reader.boolean(value, path))
     if kind == "time":
         # USER_HZ is 100 on every architecture that matters: the kernel takes hundredths of a second.
-        seconds = 0.0 if value == 0 and not isinstance(value, bool) else reader.number(value, path, 0, 1_000_000)
-        return round(seconds * 100)
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            reader.problem(path, f"{show(value)} is no number of seconds")
+        elif not 0 <= value <= 1_000_000 or abs(value * 100 - round(value * 100)) > 1e-6:
+            reader.problem(path, f"{value} is none of 0, 0.01, 0.02 and so on up to 1000000 (seconds)")
+        else:
+            return round(float(value) * 100)
+        return 0
     if key == "vlan_default_pvid":
         return reader.integer(value, path, 0, 4094)
     mask = reader.integer(value, path, 0, 0xFFFF)

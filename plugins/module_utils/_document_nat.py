@@ -51,6 +51,8 @@ _DNAT_KEYS = (
 
 BACKENDS = ("auto", "nftables", "iptables")
 
+_ALL_PORTS = "1-65535"
+
 _ALIASES = {"ipv6-icmp": "icmpv6", "icmp6": "icmpv6"}
 _FAMILIES = {"ipv4": 4, "ipv6": 6}
 _FAMILY_OF_PROTOCOL = {"icmp": 4, "icmpv6": 6}
@@ -129,6 +131,9 @@ class _Entry:
                 negated.append(name)
             if key in self.body:
                 found[name] = self._match(name, key)
+        for name in negated:
+            if found.get(name) == _ALL_PORTS:
+                self.problem(f"not_{name}", "is every port, so that nothing is left to match")
         found["negated"] = tuple(name for name in NatRule._fields if name in negated)
         return found
 
@@ -293,7 +298,7 @@ def _dnat(entry: _Entry) -> list[WantedNatRule]:
     entry.check_ports(matches, to_ports, port_key, "to_destination")
     is_for_all = not any(matches.get(key) for key in ("protocol", "destination", "in_interface", "mark"))
     is_from_all = not matches.get("source") or matches["source"].endswith("/0")
-    if is_for_all and is_from_all and port_key not in entry.body:
+    if is_for_all and is_from_all and port_key not in entry.body and "protocol" not in entry.body:
         what = "'protocol' and 'port', 'destination', 'source' or 'in_interface'"
         entry.problem(
             "", f"says nothing of what it is for, so that it would catch all that comes in: {what} is missing"
@@ -365,7 +370,9 @@ def _mark(reader: Reader, value: Any, path: str) -> str:
         reader.problem(path, f"{show(value)} is no mark: a number such as 0x1, or one with a mask such as 0x1/0xff")
         return ""
     mark, mask = numbers[0], numbers[-1] if len(numbers) > 1 else ALL_BITS
-    if mark & ~mask:
+    if mask == 0:
+        reader.problem(path, f"{show(value)} has an empty mask, with which all packets are alike; leave it out")
+    elif mark & ~mask:
         reader.problem(path, f"{show(value)} has bits outside of its mask, so that nothing would match")
     return mark_text(mark, mask)
 

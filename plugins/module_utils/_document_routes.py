@@ -54,7 +54,7 @@ def _route(reader: Reader, value: Any, path: str, only_keys: bool) -> Route | No
         return None
     body = {key: item for key, item in reader.mapping(value, path, _ROUTE_KEYS).items() if item is not None}
     kind = reader.choice(body["type"], f"{path}.type", ROUTE_TYPES) if "type" in body else "unicast"
-    via = reader.ip(body["via"], f"{path}.via") if "via" in body else ""
+    via = reader.ip(body["via"], f"{path}.via", " and say it in 'dev'") if "via" in body else ""
     dev = reader.name_of_interface(body["dev"], f"{path}.dev") if "dev" in body else ""
     src = reader.ip(body["src"], f"{path}.src") if "src" in body else ""
     hops = _nexthops(reader, body.get("nexthops"), f"{path}.nexthops") if "nexthops" in body else ()
@@ -133,7 +133,7 @@ def _nexthops(reader: Reader, value: Any, path: str) -> tuple[NextHop, ...]:
             continue
         body = {key: entry for key, entry in reader.mapping(item, at, _NEXTHOP_KEYS).items() if entry is not None}
         hop = NextHop(
-            reader.ip(body["via"], f"{at}.via") if "via" in body else "",
+            reader.ip(body["via"], f"{at}.via", " and say it in 'dev'") if "via" in body else "",
             reader.name_of_interface(body["dev"], f"{at}.dev") if "dev" in body else "",
             reader.integer(body["weight"], f"{at}.weight", 1, 256) if "weight" in body else 1,
             reader.boolean(body["onlink"], f"{at}.onlink") if "onlink" in body else False,

@@ -43,6 +43,7 @@ def findings(wanted: Wanted, state: State) -> list[Finding]:
     return [
         *_same_prefix(wanted, state),
         *_port_address(wanted),
+        *_bridge_loop(wanted),
         *_mtu_mismatch(wanted, state),
         *_unowned_gateway(wanted, state, segments),
         *_forwarding_off(wanted, state, segments),
@@ -86,6 +87,42 @@ def _port_address(wanted: Wanted) -> Iterator[Finding]:
                         f"{item.value.address} is on {name}, a port of the bridge {bridge.name}; what comes in there "
                         "goes to the bridge: give the address to the bridge",
                     )
+
+
+def _bridge_loop(wanted: Wanted) -> Iterator[Finding]:
+    """Bridges that are wired in a ring, where none minds: a broadcast goes round in it for ever."""
+    bridge_of = {
+        Endpoint(namespace.name, port): Endpoint(namespace.name, bridge.name)
+        for namespace in wanted.namespaces.values()
+        for bridge in namespace.links.values()
+        for port in (bridge.bridge.ports if bridge.bridge else ())
+    }
+    minding = {
+        Endpoint(namespace.name, bridge.name)
+        for namespace in wanted.namespaces.values()
+        for bridge in namespace.links.values()
+        if bridge.bridge and bridge.bridge.settings.get("stp")
+    }
+    ring: dict[Endpoint, Endpoint] = {}
+
+    def root(bridge: Endpoint) -> Endpoint:
+        while bridge in ring:
+            bridge = ring[bridge]
+        return bridge
+
+    for wire in wanted.wires:
+        bridges = [bridge_of.get(end) for end in wire.ends]
+        ends = [root(bridge) for bridge in bridges if bridge is not None and bridge not in minding]
+        if len(ends) == 2 and ends[0] == ends[1]:
+            names = " and ".join(dict.fromkeys(str(bridge) for bridge in bridges))
+            yield Finding(
+                "bridge-loop",
+                wire.path,
+                f"it closes a ring of bridges, at {names}, in which a broadcast goes round for ever; leave it out, or "
+                "say 'stp: true' at the bridges",
+            )
+        elif len(ends) == 2:
+            ring[ends[0]] = ends[1]
 
 
 def _mtu_mismatch(wanted: Wanted, state: State) -> Iterator[Finding]:

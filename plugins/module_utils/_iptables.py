@@ -96,9 +96,9 @@ def _in_use(family: int) -> bool:
         return False
 
 
-def others_translate() -> bool:
-    """Whether rules that are no lab's translate addresses here as well. Raises NslabError."""
-    return None in _owners()
+def others_translate(lab: str) -> bool:
+    """Whether rules that are not the lab's translate addresses here as well. Raises NslabError."""
+    return bool(_owners() - {lab})
 
 
 def labs() -> set[str]:

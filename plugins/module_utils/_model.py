@@ -66,6 +66,11 @@ BRIDGE_SETTINGS = {
     "group_fwd_mask": ("number", 0),
 }
 
+#: From the least to the most, in the kernel's units, with the spanning tree on (br_set_forward_delay()).
+FORWARD_DELAY = (200, 3000)
+
+NO_VLANS = "the kernel of this host cannot filter VLANs on bridges (it is built without CONFIG_BRIDGE_VLAN_FILTERING)"
+
 #: The settings of a bridge port, and what a new port has; the kernel derives the cost from the speed of the link.
 PORT_SETTINGS: dict[str, tuple[str, int | None]] = {
     "cost": ("number", None),
@@ -321,8 +326,9 @@ class Remembered(NamedTuple):
     ``before`` equals ``after`` where another lab had made it so already.
     """
 
-    #: address, route, mtu, mac, up, master, sysctl; or consequence: a sysctl that the kernel set along with one of the
-    #: lab's, and that setting that one back does not restore.
+    #: address, route, mtu, mac, up, master, sysctl; port: the settings that go with a master; lost address, lost route:
+    #: what a change took along, which ``after`` names; or consequence: a sysctl that the kernel set along with one of
+    #: the lab's, and that setting that one back does not restore.
     kind: str
     namespace: str
     inode: int

@@ -134,15 +134,15 @@ def restore(lab: str, saved: str) -> None:
         raise NslabError(f"nftables: {error}")
 
 
-def others_translate() -> bool:
-    """Whether a table that is no lab's translates addresses here as well. Raises NslabError."""
+def others_translate(lab: str) -> bool:
+    """Whether a table that is not the lab's translates addresses here as well. Raises NslabError."""
     failed, output, error = _ask([{"list": {"chains": None}}])
     if failed:
         if _kernel_has_none(error):
             return False
         raise NslabError(f"nftables: {error}")
     for kind, entry in _entries(output):
-        if kind != "chain" or entry.get("type") != "nat" or _is_a_labs(entry["family"], entry["table"]):
+        if kind != "chain" or entry.get("type") != "nat" or _is_the_labs(lab, entry["family"], entry["table"]):
             continue
         chain = {"family": entry["family"], "table": entry["table"], "name": entry["name"]}
         # A chain that has gone meanwhile translates nothing.
@@ -207,6 +207,10 @@ def labs() -> set[str]:
         if kind == _NFTA_TABLE_NAME
     }
     return {name[len(_TABLE) :].lstrip("-") for name in names if _is_a_labs("inet", name)}
+
+
+def _is_the_labs(lab: str, family: str, table: str) -> bool:
+    return {"family": family, "name": table} == _table(lab)
 
 
 def _is_a_labs(family: str, table: str) -> bool:

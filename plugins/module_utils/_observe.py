@@ -135,14 +135,14 @@ def look_at_nat(machine: Machine, state: State, lab: str, wanted: Mapping[str, W
             namespace.nat = {backend: in_order(rules) for backend, rules in found.items()}
             body = wanted.get(name)
             if body and body.nat and body.nat.rules and (namespace.legacy_nat or body.nat.backend == IPTABLES):
-                namespace.others_nat = frozenset(_translators(namespace.legacy_nat))
+                namespace.others_nat = frozenset(_translators(lab, namespace.legacy_nat))
 
 
-def _translators(legacy_nat: bool) -> Iterator[str]:
-    """The backends in which rules that are no lab's translate in the namespace that this thread is in."""
-    if legacy_nat and iptables.available() and iptables.others_translate():
+def _translators(lab: str, legacy_nat: bool) -> Iterator[str]:
+    """The backends in which rules that are not the lab's translate in the namespace that this thread is in."""
+    if legacy_nat and iptables.available() and iptables.others_translate(lab):
         yield IPTABLES
-    if nftables.available() and nftables.others_translate():
+    if nftables.available() and nftables.others_translate(lab):
         yield NFTABLES
 
 

@@ -215,7 +215,8 @@ def _one_namespace(reader: Reader, options: Options, wanted: Wanted) -> WantedNa
 
 
 def _end(reader: Reader, options: Options, prefix: str, name_key: str = "name") -> Endpoint:
-    namespace = reader.name_of_namespace(options.get("namespace") or HOST, f"{prefix}namespace")
+    said = options.get("namespace")
+    namespace = reader.name_of_namespace(HOST if said is None else said, f"{prefix}namespace")
     return Endpoint(namespace, reader.name_of_interface(options["name"], prefix + name_key))
 
 

@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from . import _changes as c
 from ._errors import CONNECTION, FOREIGN, Problem, Refused, article, did_you_mean, few
 from ._findings import Finding, findings
-from ._kernel import consequence, copy, mark_of, needs_gateway, new_namespace, play
+from ._kernel import copy, mark_of, needs_gateway, new_namespace, play
 from ._model import (
     CONNECTED_METRIC_V6,
     IPV6_MIN_MTU,
@@ -55,6 +55,7 @@ from ._model import (
 )
 from ._plan_bridges import Bridges
 from ._plan_connection import find_cut
+from ._plan_memory import Memories
 from ._plan_nat import Nat
 from ._sysctl_keys import generic_key, interface_of, name_of
 
@@ -105,19 +106,14 @@ class Planner:
         self.wires: dict[Endpoint, Wire] = {end: wire for wire in wanted.wires for end in wire.ends}
         #: Namespaces that are taken for granted; what is in them is, too.
         self.assumed: set[str] = set()
-        self.remembered = {entry[:4] for entry in state.remembered}
-        #: What other labs have changed on things that are not their own, by what it is.
-        self.claims: dict[tuple[object, ...], list[tuple[str, Remembered]]] = {}
-        for lab, entries in sorted(state.claims.items()):
-            for entry in entries if lab not in wanted.going else ():
-                self.claims.setdefault(entry[:4], []).append((lab, entry))
+        self.memories = Memories(self)
 
     def plan(self) -> Plan:
         self._remove()
         self.nat.remove()
         self._add_namespaces()
         self._refuse()
-        self._put_back()
+        self.memories.put_back()
         self._assume_namespaces()
         self._set_sysctls(of_interfaces=False)
         self.bridges.add()
@@ -159,20 +155,10 @@ class Planner:
 
     # --- how a change enters the plan --------------------------------------------------------------------------------
 
-    def do(self, change: c.Change, remember: Remembered | None = None) -> None:
+    def do(self, change: c.Change, remember: Remembered | None = None, *more: Remembered | None) -> None:
         undo = tuple(play(self.state, change))
-        memories = (*self._consequences(remember, undo), remember) if remember else ()
+        memories = (*self.memories.of_losses(remember, undo), *filter(None, more), remember) if remember else ()
         self.result.steps.append(c.Step(change, undo, memories))
-
-    def _consequences(self, memory: Remembered, undo: Iterable[c.Change]) -> Iterator[Remembered]:
-        """What else has to be remembered of setting a sysctl: others that change with it, but do not change back."""
-        for change in undo if memory.kind == "sysctl" else ():
-            if not isinstance(change, c.SetSysctl) or change.key == memory.object:
-                continue
-            same = (other for other in self.before.remembered if other[:4] == ("sysctl", *memory[1:3], change.key))
-            before = next((other.before for other in same), change.value)
-            if memory.before is None or before != consequence(change.key, memory.object, memory.before):
-                yield memory._replace(kind="consequence", object=change.key, before=before, after=change.before)
 
     def _refuse(self) -> None:
         if self.wanted.whole and self.result.assumptions:
@@ -187,24 +173,6 @@ class Planner:
             return None
         inode = self.state.namespaces[end.namespace].inode
         return Remembered(kind, end.namespace, inode, end.interface, before, after)
-
-    def agree(self, memory: Remembered | None, path: str) -> bool:
-        """Come to terms with other labs that have a say in a thing that is not this lab's own. False if it differs."""
-        others = self.claims.get(memory[:4], []) if memory else []
-        if memory is None or not others:
-            return True
-        for lab, other in others:
-            if other.after != memory.after:
-                self.problem(
-                    path,
-                    f"the lab {lab!r} has set this to {other.after!r}, and needs it so; let both say the same, or "
-                    "remove that lab",
-                    FOREIGN,
-                )
-                return False
-        if memory.before == memory.after and memory[:4] not in self.remembered:
-            self.result.shared.append(memory)
-        return True
 
     def is_ours(self, end: Endpoint) -> bool:
         return self._is_made(end) or mark_of(self.state, end) == self.wanted.lab
@@ -413,7 +381,7 @@ class Planner:
         remember = None
         if self.wanted.lab:
             remember = Remembered("sysctl", namespace.name, namespace.inode, item.key, current, item.value)
-        if not self.agree(remember, item.path) or current == item.value:
+        if not self.memories.agree(remember, item.path) or current == item.value:
             return
         self.do(c.SetSysctl(namespace.name, item.key, item.value, current, item.path), remember)
 
@@ -464,11 +432,14 @@ class Planner:
                 c.AddVeth(
                     wire.ends,
                     (settings[0].mtu or 0, settings[1].mtu or 0),
-                    (settings[0].mac or "", settings[1].mac or ""),
+                    (self._mac(settings[0], wire.ends[0]), self._mac(settings[1], wire.ends[1])),
                     (mark(lab), mark(lab)),
                     path=wire.path,
                 )
             )
+
+    def _mac(self, link: WantedLink, end: Endpoint) -> str:
+        return link.mac or self.bridges.mac_for(end)
 
     def _own_wire(self, wire: Wire) -> None:
         for end in wire.ends:
@@ -512,12 +483,12 @@ class Planner:
 
     def _set_link(self, end: Endpoint, link: Link, wanted: WantedLink) -> None:
         if not wanted.bridge and wanted.mtu is not None:
-            self.agree(self.remember("mtu", end, str(link.mtu), str(wanted.mtu)), wanted.path)
+            self.memories.agree(self.remember("mtu", end, str(link.mtu), str(wanted.mtu)), wanted.path)
         if wanted.mac is not None:
-            self.agree(self.remember("mac", end, link.mac, wanted.mac), wanted.path)
+            self.memories.agree(self.remember("mac", end, link.mac, wanted.mac), wanted.path)
         if wanted.up is not None:
             words = ["up" if up else "down" for up in (link.up, wanted.up)]
-            self.agree(self.remember("up", end, *words), wanted.path)
+            self.memories.agree(self.remember("up", end, *words), wanted.path)
         mtu = wanted.mtu if wanted.mtu is not None and wanted.mtu != link.mtu and not wanted.bridge else None
         mac = wanted.mac if wanted.mac is not None and wanted.mac != link.mac else None
         alias = None
@@ -617,9 +588,9 @@ class Planner:
         if any(address.address == kernel.address for kernel in link.kernel_addresses):
             return
         if address in link.addresses:
-            self.agree(remember and remember._replace(before=remember.after), item.path)
+            self.memories.agree(remember and remember._replace(before=remember.after), item.path)
             return
-        if not self.agree(remember, item.path):
+        if not self.memories.agree(remember, item.path):
             return
         if address.family == 6 and 0 < link.mtu < IPV6_MIN_MTU:
             text = f"{address.address!r} is an IPv6 address, but {end} has an MTU of {link.mtu}: IPv6 needs at least"
@@ -673,9 +644,9 @@ class Planner:
         if self.wanted.lab and not self._owns(namespace):
             key = ("route", namespace.name, namespace.inode, str(route.key))
             remember = Remembered(*key, str(same) if same else None, str(route))
-            if not self.agree(remember, item.path):
+            if not self.memories.agree(remember, item.path):
                 return
-            if keep and not same and key not in self.remembered:
+            if keep and not same and key not in self.memories.keys:
                 self.problem(
                     item.path,
                     f"the namespace {namespace.name} has another route to the same destination already, and it is not "
@@ -784,154 +755,12 @@ class Planner:
         )
         return hop
 
-    # --- 2. putting back ---------------------------------------------------------------------------------------------
-
-    def _put_back(self) -> None:
-        """Undo what the lab once changed on things that are not its own, where it is wanted no more.
-
-        The last first: a sysctl may have been what it was because of another one that the lab had set before. What
-        setting a sysctl back brings along is mended in the end.
-        """
-        last_first = self.before.remembered[::-1]
-        for entry in sorted(last_first, key=lambda entry: entry.kind == "consequence"):
-            namespace = self.state.namespaces.get(entry.namespace)
-            if namespace is None or namespace.inode != entry.inode:
-                before = self.before.namespaces.get(entry.namespace)
-                is_removed = before is not None and before.inode == entry.inode
-                (self.result.forgotten if is_removed else self.result.expired).append(entry)
-            elif self.wanted.prune and not self._still_wanted(entry):
-                heir = self._heir(entry)
-                if heir:
-                    self.result.handed_over.setdefault(heir, []).append(entry)
-                else:
-                    self._put_one_back(entry, namespace)
-                self.result.forgotten.append(entry)
-
-    def _heir(self, entry: Remembered) -> str:
-        """Another lab that needs what this one has changed; empty if there is none."""
-        for lab, _other in self.claims.get(entry[:4], ()):
-            return lab
-        if entry.kind == "consequence":
-            for key, claimants in self.claims.items():
-                if key[:3] == ("sysctl", *entry[1:3]) and consequence(entry.object, str(key[3]), "1") is not None:
-                    return claimants[0][0]
-        return ""
-
-    def _still_wanted(self, entry: Remembered) -> bool:
-        wanted = self.wanted.namespaces.get(entry.namespace)
-        if wanted is None:
-            return False
-        if entry.kind == "sysctl":
-            return entry.object in wanted.sysctls
-        if entry.kind == "consequence":
-            return any(consequence(entry.object, key, "1") is not None for key in wanted.sysctls)
-        if entry.kind == "route":
-            return any(str(item.value.key) == entry.object for item in wanted.routes)
-        if entry.kind == "master":
-            return any(link.bridge and entry.object in link.bridge.ports for link in wanted.links.values())
-        link = wanted.links.get(entry.object.split(" ", 1)[0])
-        if link is None:
-            return False
-        if entry.kind == "address":
-            return any(item.value.address == entry.object.split(" ", 1)[1] for item in link.addresses)
-        return getattr(link, entry.kind) is not None
-
-    def _put_one_back(self, entry: Remembered, namespace: Namespace) -> None:
-        if entry.kind in ("sysctl", "consequence"):
-            self._put_sysctl_back(entry, namespace)
-            return
-        end = Endpoint(namespace.name, entry.object.split(" ", 1)[0])
-        link = namespace.links.get(end.interface)
-        now: str | None = None
-        change: c.Change | None = None
-        if entry.kind == "route":
-            route = next((r for r in namespace.routes if str(r) == entry.after), None)
-            now = str(route) if route else None
-            change = c.RemoveRoute(namespace.name, route) if route else None
-        elif link is None:
-            return
-        elif entry.kind == "address":
-            address = next((a for a in link.addresses if str(a) == entry.after), None)
-            now = str(address) if address else None
-            change = c.RemoveAddress(end, address) if address else None
-        elif entry.kind == "master" and (not entry.before or entry.before in namespace.links):
-            # A bridge of the lab that has gone in this plan has let its ports go.
-            found = self.before.link(end)
-            now = found.master if found else link.master
-            change = c.SetMaster(end, entry.before or "", link.master)
-        elif entry.kind == "up":
-            now = "up" if link.up else "down"
-            change = c.SetUp(end, entry.before == "up")
-        elif entry.kind == "mtu" and entry.before:
-            now = str(link.mtu)
-            change = c.SetLink(end, mtu=int(entry.before), before=(link.mtu, None, None))
-        elif entry.kind == "mac" and entry.before:
-            now = link.mac
-            change = c.SetLink(end, mac=entry.before, before=(None, link.mac, None))
-        if now == entry.before or change is None:
-            return
-        if now != entry.after:
-            self._leave(entry, now)
-            return
-        if isinstance(change, c.RemoveAddress) and link:
-            self._remove_address(change, link)
-        else:
-            self.do(change)
-
-    def _remove_address(self, change: c.RemoveAddress, link: Link) -> None:
-        """Remove an address; the others of its subnet go with a primary one, and come again."""
-        followers = _secondaries(link, change.address)
-        for other in reversed(followers):
-            self.do(c.RemoveAddress(change.end, other))
-        self.do(change)
-        for other in followers:
-            self.do(c.AddAddress(change.end, other))
-
-    def _put_sysctl_back(self, entry: Remembered, namespace: Namespace) -> None:
-        if interface_of(entry.object) and interface_of(entry.object) not in namespace.links:
-            return
-        before, current = self._before_the_lab(entry), namespace.sysctls.get(entry.object)
-        if before is None or current == before:
-            return
-        # Somebody else's doing is told by what was found, not by what this plan has done meanwhile.
-        now = self.before.namespaces[namespace.name].sysctls.get(entry.object)
-        if now != before and now not in {other.after for other in self.before.remembered if other[1:4] == entry[1:4]}:
-            self._leave(entry, now)
-            return
-        self.do(c.SetSysctl(namespace.name, entry.object, before, current))
-
-    def _before_the_lab(self, entry: Remembered) -> str | None:
-        """What a sysctl was, given those that it follows: some the lab sets now, and some go back, too."""
-        if entry.kind == "consequence":
-            return entry.before
-        wanted = self.wanted.namespaces.get(entry.namespace)
-        for item in wanted.sysctls.values() if wanted else ():
-            implied = consequence(entry.object, item.key, item.value)
-            found = self.before.namespaces[entry.namespace].sysctls.get(item.key)
-            if implied is not None and (found != item.value or ("sysctl", *entry[1:3], item.key) in self.remembered):
-                return implied
-        for cause in self.before.remembered:
-            if cause.kind == "consequence" and cause[1:4] == entry[1:4] and not self._still_wanted(cause):
-                return cause.before
-        for cause in self.before.remembered:
-            if cause == entry:
-                break
-            if cause.kind == "sysctl" and cause[1:3] == entry[1:3] and cause.before and not self._still_wanted(cause):
-                implied = consequence(entry.object, cause.object, cause.before)
-                if implied is not None:
-                    return implied
-        return entry.before
-
-    def _leave(self, entry: Remembered, now: str | None) -> None:
-        self.result.warnings.append(
-            f"{entry.kind} {entry.namespace} {entry.object} was changed to {now!r} by somebody else since the lab "
-            f"set it to {entry.after!r}; it is left as it is (it was {entry.before!r} before the lab)"
-        )
-
     # --- words -------------------------------------------------------------------------------------------------------
 
     def problem(self, path: str, text: str, code: str = "") -> None:
-        self.problems.append(Problem(path, text, code))
+        found = Problem(path, text, code)
+        if found not in self.problems:
+            self.problems.append(found)
 
     def assume(self, path: str, text: str, namespace: str = "") -> None:
         """Take something for granted. What is in a namespace that is itself taken for granted goes without saying."""
@@ -979,12 +808,6 @@ def _is_replaceable(there: Route, wanted: Route) -> bool:
 
 def _same_v6(address: Address, others: Iterable[Address]) -> bool:
     return address.family == 6 and any(address.address == other.address for other in others)
-
-
-def _secondaries(link: Link, address: Address) -> list[Address]:
-    """The IPv4 addresses that the kernel removes along with a primary one (__inet_del_ifa())."""
-    group = [a for a in link.addresses if a.family == 4 == address.family and a.ip.network == address.ip.network]
-    return group[1:] if group[:1] == [address] else []
 
 
 def _is_broadcast(address: str, own: Address) -> bool:

@@ -9,6 +9,7 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,9 @@ from ._errors import FOREIGN, article, did_you_mean, few
 from ._kernel import mark_of, smallest_mtu
 from ._model import (
     BRIDGE_DEFAULTS,
+    FORWARD_DELAY,
     MAX_PORTS,
+    NO_VLANS,
     PORT_DEFAULTS,
     VETH_PORT_COST,
     Endpoint,
@@ -28,6 +31,9 @@ from ._model import (
     WantedPort,
     mark,
 )
+
+#: The spanning tree's settings that depend on each other.
+_SPANNING = {"stp", "forward_delay"}
 
 if TYPE_CHECKING:
     from ._plan import Planner
@@ -95,9 +101,24 @@ class Bridges:
         for end, wanted, bridge in self._bridges():
             link = self._planner.state.namespaces[end.namespace].links[end.interface]
             settings = _differing(self._complete(bridge.settings, BRIDGE_DEFAULTS, link.bridge), link.bridge)
+            self._check(wanted, link, dict(settings))
             if settings:
                 before = tuple((name, link.bridge[name]) for name, _value in settings if name in link.bridge)
                 self._planner.do(c.SetBridge(end, settings, before, wanted.path))
+
+    def _check(self, wanted: WantedLink, link: Link, settings: dict[str, int]) -> None:
+        """What this bridge, or this kernel, does not take."""
+        path = f"{wanted.path}." if self._wanted.whole else ""
+        after = {**link.bridge, **settings}
+        delay = after.get("forward_delay", 0)
+        if after.get("stp") and not FORWARD_DELAY[0] <= delay <= FORWARD_DELAY[1] and settings.keys() & _SPANNING:
+            key = "forward_delay" if "forward_delay" in settings else "stp"
+            text = f"the bridge would have a forward_delay of {delay / 100:g} (seconds); with 'stp' it is from 2 to 30"
+            self._planner.problem(f"{path}{key}", text)
+        if link.index and "vlan_default_pvid" not in link.bridge:
+            for key in ("vlan_filtering", "vlan_default_pvid"):
+                if settings.get(key):
+                    self._planner.problem(f"{path}{key}", NO_VLANS)
 
     def _complete(self, settings: dict[str, int], defaults: dict[str, int], there: dict[str, int]) -> dict[str, int]:
         """In a whole document what is not said is the kernel's default, as far as this kernel has it at all."""
@@ -131,6 +152,7 @@ class Bridges:
                 self._planner.problem(wanted.path, text)
         for end, wanted, _bridge in self._bridges():
             self._set_mtu(end, wanted)
+            self._set_mac(end, wanted)
 
     def _leave(self, end: Endpoint, link: Link, path: str) -> None:
         self._planner.do(c.SetMaster(end, "", link.master, path))
@@ -158,7 +180,9 @@ class Bridges:
         joins = link.master != bridge_end.interface
         if joins:
             remember = planner.remember("master", end, link.master, bridge_end.interface)
-            planner.do(c.SetMaster(end, bridge_end.interface, link.master, port.path), remember)
+            settings_there = json.dumps([link.port, link.vlans]) if link.master else None
+            more = planner.remember("port", end, settings_there, None) if settings_there else None
+            planner.do(c.SetMaster(end, bridge_end.interface, link.master, port.path), remember, more)
         defaults = {**PORT_DEFAULTS, "cost": VETH_PORT_COST} if link.kind == "veth" else PORT_DEFAULTS
         settings = _differing(self._complete(port.settings, defaults, link.port), link.port)
         if settings:
@@ -169,6 +193,9 @@ class Bridges:
         if vlans is None and self._wanted.whole and pvid is not None:
             vlans = (Vlan(pvid, pvid=True, untagged=True),) if pvid else ()
         if vlans is not None and vlans != tuple(sorted(link.vlans)):
+            master = links[bridge_end.interface]
+            if master.index and pvid is None:
+                planner.problem(f"{port.path}.vlans", NO_VLANS)
             planner.do(c.SetVlans(end, vlans, link.vlans, port.path))
 
     def _may_move(self, end: Endpoint, bridge: WantedBridge) -> bool:
@@ -190,6 +217,32 @@ class Bridges:
         before = found.mtu if found else link.mtu
         remember = planner.remember("mtu", end, str(before), str(mtu))
         planner.do(c.SetLink(end, mtu=mtu, before=(before, None, None), path=wanted.path), remember)
+
+    def mac_for(self, end: Endpoint) -> str:
+        """The MAC for a new port that is to be the only one of which it is known: that of its bridge, if that is there.
+
+        So the bridge keeps its own, be it one that follows the ports or one that was set once.
+        """
+        for bridge_end, wanted, bridge in self._bridges():
+            link = self._planner.state.link(bridge_end)
+            if end.namespace != bridge_end.namespace or end.interface not in bridge.ports or not link or not link.index:
+                continue
+            links = self._planner.state.namespaces[end.namespace].links
+            known = any(name in links and links[name].mac for name in bridge.ports)
+            is_taken = any(other.mac == link.mac for other in links.values() if other is not link)
+            return "" if wanted.mac or known or is_taken or not self._wanted.whole else link.mac
+        return ""
+
+    def _set_mac(self, end: Endpoint, wanted: WantedLink) -> None:
+        """Give a bridge the MAC of a port: by itself it takes the lowest, until it has been changed.
+
+        Only the kernel knows whether it was, and nothing but its end takes that back.
+        """
+        links = self._planner.state.namespaces[end.namespace].links
+        link = links[end.interface]
+        macs = sorted(port.mac for port in links.values() if port.master == end.interface and port.mac)
+        if self._wanted.whole and wanted.mac is None and link.index and macs and link.mac not in macs:
+            self._planner.do(c.SetLink(end, mac=macs[0], before=(None, link.mac, None), path=wanted.path))
 
 
 def _differing(wanted: dict[str, int], there: dict[str, int]) -> tuple[tuple[str, int], ...]:

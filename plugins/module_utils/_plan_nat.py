@@ -113,10 +113,12 @@ class Nat:
 
     def _warn(self, namespace: Namespace, backend: str) -> None:
         for other in sorted(namespace.others_nat - {backend}):
-            what = "the table nat of legacy iptables" if other == IPTABLES else "a table of nftables that is not ours"
+            table = (
+                "the table nat of legacy iptables, which are" if other == IPTABLES else "a table of nftables that is"
+            )
             self._planner.result.warnings.append(
                 f"the namespace {namespace.name} has rules of translation both in {backend}, which are this lab's, and "
-                f"in {what}; a new connection is translated by the first that matches, whichever has it"
+                f"in {table} not; a new connection is translated by the first that matches, whichever has it"
             )
 
     # --- the rules ---------------------------------------------------------------------------------------------------

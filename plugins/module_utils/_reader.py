@@ -119,7 +119,9 @@ class Reader:
             return name
         if not 1 <= length <= 15:
             self.problem(path, f"{name!r} is {length} bytes long; an interface name has 1 to 15 (IFNAMSIZ)")
-        elif name in (".", "..") or any(c in "/:%\0" or c.isspace() for c in name):
+        elif name in (".", ".."):
+            self.problem(path, f"{name!r} is no name for an interface")
+        elif any(c in "/:%\0" or c.isspace() for c in name):
             # The kernel takes % for a template: "a%d" would silently become "a0" (dev_alloc_name()). With the byte 0 it
             # sees the name end.
             self.problem(path, f"{name!r} is no name for an interface: it must not hold '/', ':', '%' or white space")
@@ -127,15 +129,16 @@ class Reader:
             self.problem(path, f"{name!r} is no name for an interface: sysctls use it for something else")
         return name
 
-    def ip(self, value: Any, path: str) -> str:
-        """An address without prefix, in its canonical spelling; empty after a problem."""
+    def ip(self, value: Any, path: str, zone_hint: str = "") -> str:
+        """An address without prefix, in its canonical spelling; empty after a problem.
+
+        ``zone_hint``: where else the interface may be said.
+        """
         text = self.string(value, path)
         if not isinstance(value, str):
             return ""
         if "%" in text:
-            self.problem(
-                path, f"{text!r} names an interface; leave out {text[text.index('%') :]!r} and say it in 'dev'"
-            )
+            self.problem(path, f"{text!r} names an interface; leave out {text[text.index('%') :]!r}{zone_hint}")
             return ""
         try:
             ip = ipaddress.ip_address(text)

@@ -17,9 +17,14 @@ from ansible_collections.nslab.netns.plugins.module_utils._model import BIRTH_GR
 from ansible_collections.nslab.netns.plugins.module_utils._netlink.session import Session
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from applying import fail_each_call, host_without_lab_traces, kill_at, module, refused, run
-from throwaway import differences, ip, ip_json, ping, snapshot
+from throwaway import differences, ip, ip_json, ping, snapshot, within
 
 pytestmark = pytest.mark.usefixtures("host")
+
+
+def bridge_data(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = ip_json(None, "-details", "link", "show", name)[0]["linkinfo"]["info_data"]
+    return found
 
 
 def bridged(**settings: Any) -> Document:
@@ -49,11 +54,6 @@ def bridge_links() -> dict[str, dict[str, Any]]:
     passing = ("flags", "state")
     links = json.loads(shown or "[]")
     return {link["ifname"]: {key: value for key, value in link.items() if key not in passing} for link in links}
-
-
-def bridge_data(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = ip_json(None, "-details", "link", "show", name)[0]["linkinfo"]["info_data"]
-    return found
 
 
 def test_the_namespaces_reach_each_other_through_the_bridge() -> None:
@@ -411,3 +411,103 @@ def test_a_copy_of_a_document_with_a_bridge_in_a_namespace_works() -> None:
     assert run(document) == []
     assert ping("beijing", "10.0.0.2")[0]
     assert ping("switch", "10.0.0.1")[0]
+
+
+# --- the MAC of a bridge ----------------------------------------------------------------------------------------------
+
+
+def without_mac(*ends: str) -> Document:
+    """A bridge without a MAC of its own, with these ports."""
+    return {
+        "name": "lab",
+        "namespaces": {"a": {}, "host": {"bridges": {"br0": {"ports": list(ends)}}}},
+        "links": [{"endpoints": [f"a:{end}", f"host:{end}"]} for end in ends],
+    }
+
+
+def macs() -> tuple[str, set[str]]:
+    links = ip_json(None, "link")
+    bridge = next(link["address"] for link in links if link["ifname"] == "br0")
+    return bridge, {link["address"] for link in links if link.get("master") == "br0"}
+
+
+def test_a_bridge_whose_mac_was_changed_gets_that_of_a_port() -> None:
+    run(without_mac("e0", "e1"))
+    index = ip_json(None, "link", "show", "br0")[0]["ifindex"]
+    ip("link", "set", "br0", "address", "02:00:00:00:00:dd")
+    predicted = run(without_mac("e0", "e1"), check=True)
+    assert [line.startswith("change link host:br0 mac 02:00:00:00:00:dd -> ") for line in predicted] == [True]
+    assert run(without_mac("e0", "e1")) == predicted
+    assert run(without_mac("e0", "e1")) == []
+    # It does not follow its ports any more, and is right nevertheless.
+    for ends in (("e0", "e1", "e2"), ("e2", "e3"), ("e5", "e4"), ("e6",), (), ("e7",)):
+        predicted = run(without_mac(*ends), check=True)
+        assert run(without_mac(*ends)) == predicted
+        assert run(without_mac(*ends)) == []
+        bridge, ports = macs()
+        assert bridge in ports or not ports
+    assert ip_json(None, "link", "show", "br0")[0]["ifindex"] == index
+
+
+def test_a_mac_that_has_left_the_document_goes() -> None:
+    run(bridged())
+    assert macs()[0] == "02:00:00:00:00:b0"
+    document = bridged()
+    del document["namespaces"]["host"]["bridges"]["br0"]["mac"]
+    assert len(run(document)) == 1
+    assert run(document) == []
+    bridge, ports = macs()
+    assert bridge in ports
+
+
+# --- what the kernel does not take ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("delay", [0, 1, 40])
+def test_the_spanning_tree_goes_off_before_its_delay_is_what_it_cannot_be(delay: int) -> None:
+    run(bridged(stp=True))
+    before = snapshot()
+    assert run(bridged(forward_delay=delay)) == [f"change bridge host:br0 forward_delay 15 stp on -> {delay} stp off"]
+    assert run(bridged(forward_delay=delay)) == []
+    run(bridged(stp=True))
+    assert not differences(before, snapshot())
+
+
+def test_a_delay_that_the_bridges_spanning_tree_does_not_take_is_refused() -> None:
+    bridge("b", stp=True)
+    with pytest.raises(Refused, match=r"^forward_delay: the bridge would have a forward_delay of 40 \(seconds\)"):
+        bridge("b", forward_delay=40)
+    bridge("b", stp=False, forward_delay=40)
+    with pytest.raises(Refused, match=r"^stp: the bridge would have a forward_delay of 40 \(seconds\)"):
+        bridge("b", stp=True)
+
+
+def test_without_vlans_in_the_kernel_they_are_refused_or_fail_in_words() -> None:
+    ip("link", "add", "probe", "type", "bridge")
+    if "vlan_default_pvid" in bridge_data("probe"):
+        pytest.skip("this kernel can filter VLANs on bridges")
+    lacking = "the kernel of this host cannot filter VLANs on bridges"
+    with pytest.raises(NslabError, match=f"{lacking}.*Everything that this run had done was taken back"):
+        bridge("b", vlan_filtering=True)
+    bridge("b")
+    before = snapshot()
+    for settings in ({"vlan_filtering": True}, {"vlan_default_pvid": 5}):
+        with pytest.raises(Refused, match=rf"^{next(iter(settings))}: {lacking}"):
+            bridge("b", **settings)
+    assert not differences(before, snapshot())
+
+
+# --- a port of somebody else's bridge ---------------------------------------------------------------------------------
+
+
+def test_a_port_comes_home_with_its_settings() -> None:
+    ip("link", "add", "theirs", "type", "bridge")
+    ip("link", "add", "p0", "type", "veth", "peer", "name", "p1")
+    ip("link", "set", "p0", "master", "theirs")
+    within(None, "bridge", "link", "set", "dev", "p0", "cost", "77", "hairpin", "on", "isolated", "on")
+    before = host_without_lab_traces()
+    document = {"name": "lab", "namespaces": {"host": {"bridges": {"br0": {"ports": ["p0"]}}}}}
+    run(document, adopt=True)
+    assert run(document) == []
+    run(document, absent=True)
+    assert not differences(before, host_without_lab_traces())

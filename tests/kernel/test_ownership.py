@@ -40,7 +40,9 @@ SHARED = {
     "address": {"interfaces": {"eth0": {"addresses": ["192.0.2.9/24", "2001:db8::9/64"]}}},
     "mtu": {"interfaces": {"eth0": {"mtu": 1400}}},
     "mac": {"interfaces": {"eth0": {"mac": "02:00:00:00:00:09"}}},
+    "small mtu": {"interfaces": {"eth0": {"mtu": 1000}}},
     "down": {"interfaces": {"eth0": {"up": False}}},
+    "no IPv6": {"sysctls": {"net.ipv6.conf.eth0.disable_ipv6": 1}},
     "route": {"routes": [{"to": "198.51.100.0/24", "via": "192.0.2.1"}]},
 }
 
@@ -52,6 +54,9 @@ def eth0(host: None) -> None:
     ip("link", "set", "far", "up")
     ip("link", "set", "eth0", "up")
     ip("address", "add", "192.0.2.2/24", "dev", "eth0")
+    ip("address", "add", "2001:db8:2::2/64", "dev", "eth0", "nodad")
+    ip("route", "add", "203.0.113.0/24", "via", "192.0.2.1")
+    ip("-6", "route", "add", "2001:db8:3::/48", "via", "2001:db8:2::1")
 
 
 @pytest.mark.usefixtures("eth0")

@@ -129,6 +129,10 @@ def add_bridge(
 
 
 def set_bridge(session: Session, index: int, settings: dict[str, int]) -> None:
+    if settings.get("stp") == 0 and len(settings) > 1:
+        # br_changelink() takes forward_delay before stp, and with the spanning tree on not every value.
+        set_bridge(session, index, {"stp": 0})
+        settings = {name: value for name, value in settings.items() if name != "stp"}
     body = _message("ifinfmsg", {"index": index}, [["IFLA_LINKINFO", _bridge_info(settings)]])
     session.request(_RTM_NEWLINK, 0, body)
 

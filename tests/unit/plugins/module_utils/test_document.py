@@ -233,7 +233,10 @@ BAD = [
             ({"port": []}, ".port", "did you mean 'ports'?"),
             ({"stp": 1}, ".stp", "1 is neither true nor false"),
             ({"ageing_time": "long"}, ".ageing_time", "'long' is no number"),
-            ({"ageing_time": -1}, ".ageing_time", "out of range"),
+            ({"ageing_time": -1}, ".ageing_time", "is none of 0, 0.01"),
+            ({"ageing_time": 0.015}, ".ageing_time", "is none of 0, 0.01"),
+            ({"ageing_time": True}, ".ageing_time", "is no number"),
+            ({"stp": True, "forward_delay": 31}, ".forward_delay", "from 2 to 30"),
             ({"stp": True, "forward_delay": 1}, ".forward_delay", "from 2 to 30 (seconds) with 'stp'"),
             ({"group_fwd_mask": 1}, ".group_fwd_mask", "bits 0 to 2"),
             ({"group_fwd_mask": 65536}, ".group_fwd_mask", "from 0 to 65535"),
@@ -530,6 +533,21 @@ VETH: dict[str, Any] = {
 
 #: The module, its options, the path of the problem, and words that have to be in its text.
 BAD_OPTIONS = [
+    (_options.veth, {**VETH, "namespace": ""}, "namespace", "'' is no name for a namespace"),
+    (_options.veth, {**VETH, "peer": {**VETH["peer"], "namespace": ""}}, "peer.namespace", "no name for a namespace"),
+    (
+        _options.netns,
+        {"name": ["a"], "state": "absent", "lab": None, "wait": True, "revert_after": 5.0},
+        "wait",
+        "leave 'wait' or 'revert_after' out",
+    ),
+    (_options.topology, {"gc": ["fine", "a lab"]}, "gc[1]", "is no name for a lab"),
+    (
+        _options.topology,
+        {**dict.fromkeys(("lab", "adopt", "strict")), "topology": routed(), "state": "present", "commit": "probes"},
+        "commit",
+        "needs a document that has some under 'probes'",
+    ),
     (_options.netns, {"name": ["ok", "a/b"], "state": "present", "lab": None}, "name[1]", "no name for a namespace"),
     (_options.netns, {"name": ["host"], "state": "absent", "lab": None}, "name[0]", "neither made nor removed"),
     (_options.netns, {"name": ["a"], "state": "present", "lab": "a lab"}, "lab", "is no name for a lab"),

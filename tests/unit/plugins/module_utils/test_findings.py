@@ -147,3 +147,28 @@ def test_findings_change_no_plan() -> None:
     before = copy.deepcopy(wanted)
     plan(wanted, fresh())
     assert wanted == before
+
+
+def ring(*links: tuple[str, str], stp: bool = False) -> Document:
+    """A namespace with the bridges b0 to b2, whose ports are named after them, and links between these."""
+    ends = sorted({end for link in links for end in link})
+    bridges = {
+        f"b{number}": {"stp": stp, "ports": [end for end in ends if end.startswith(f"b{number}")]}
+        for number in range(3)
+    }
+    endpoints = [{"endpoints": [f"a:{end}" for end in link]} for link in links]
+    return {"name": "x", "namespaces": {"a": {"bridges": bridges}}, "links": endpoints}
+
+
+@pytest.mark.parametrize(
+    ("links", "closing"),
+    [
+        ([("b0p", "b0q")], 0),
+        ([("b0p", "b1p"), ("b0q", "b1q")], 1),
+        ([("b0p", "b1p"), ("b1q", "b2q"), ("b2r", "b0r")], 2),
+    ],
+)
+def test_a_ring_of_bridges(links: list[tuple[str, str]], closing: int) -> None:
+    assert found(ring(*links)) == [("bridge-loop", f"links[{closing}]")]
+    assert found(ring(*links, stp=True)) == []
+    assert found(ring(*links[:-1])) == []

@@ -234,6 +234,19 @@ BAD_LISTS: list[tuple[str, Any, str, str]] = [
     ("dnat", [WEB, {**WEB, "local": True, "hairpin": True}], "dnat[1]", "says the same as dnat[0]"),
 ]
 
+BAD_SNAT += [
+    ({"masquerade": True, "mark": "0/0"}, ".mark", "has an empty mask"),
+    ({"masquerade": True, "not_mark": "0x0/0x0"}, ".not_mark", "has an empty mask"),
+    (
+        {"masquerade": True, "protocol": "tcp", "not_destination_ports": "1-65535"},
+        ".not_destination_ports",
+        "is every port, so that nothing is left to match",
+    ),
+    ({"source": "fe80::/64", "to_source": "[fe80::1%eth0]:80", "protocol": "tcp"}, ".to_source", "leave out '%eth0'"),
+    ({"masquerade": True, "out_interface": "."}, ".out_interface", "'.' is no name for an interface"),
+]
+BAD_DNAT += [({"protocol": "grr", "to_destination": "10.0.2.2"}, ".protocol", "'grr' is no protocol")]
+
 BAD = [
     *(("snat", [entry], f"snat[0]{path}", words) for entry, path, words in BAD_SNAT),
     *(("dnat", [entry], f"dnat[0]{path}", words) for entry, path, words in BAD_DNAT),
@@ -857,7 +870,7 @@ def test_rules_of_others_in_the_other_backend_are_warned_of() -> None:
     assert "the namespace host has rules of translation both in nftables, which are this lab's, and in the" in warning
     assert "the table nat of legacy iptables" in warning
     (warning,) = plan(_options.ns_snat(options(HOST, [entry(1)], backend="iptables")), state).warnings
-    assert "a table of nftables that is not ours" in warning
+    assert "a table of nftables that is not" in warning
 
 
 @pytest.mark.parametrize(
