@@ -818,17 +818,22 @@ def test_the_flavour_of_the_administrators_iptables(
 
 
 @pytest.mark.usefixtures("host")
-def test_others_rules_are_told_from_those_of_any_lab() -> None:
-    assert not iptables.others_translate()
+def test_the_rules_of_others_are_told_from_those_of_a_lab() -> None:
+    assert not iptables.others_translate("one")
     assert tables() == []
     iptables.replace("one", [NatRule(POSTROUTING, "masquerade"), NatRule(POSTROUTING, "masquerade", 6)])
+    assert iptables.labs() == {"one"}
+    assert not iptables.others_translate("one")
     iptables.replace("", [NatRule(POSTROUTING, "masquerade")])
-    assert not iptables.others_translate()
+    assert iptables.labs() == {"one", ""}
+    assert iptables.others_translate("one")
+    iptables.replace("", [])
     for family in (4, 6):
         nat("-A", "POSTROUTING", "-m", "comment", "--comment", "not nslab:one", "-j", "MASQUERADE", family=family)
-        assert iptables.others_translate()
+        assert iptables.others_translate("one")
+        assert iptables.labs() == {"one"}
         nat("-F", family=family)
-    assert not iptables.others_translate()
+    assert not iptables.others_translate("one")
 
 
 @pytest.mark.usefixtures("host")

@@ -650,8 +650,8 @@ def test_others_tables_stay_as_they_are() -> None:
         ("", False),
         ("table inet x { chain y { type filter hook input priority 0; counter; }; }", False),
         ("table inet x { chain y { type nat hook postrouting priority 0; }; chain z { counter; }; }", False),
-        ("table inet nslab { chain y { type nat hook postrouting priority 0; masquerade; }; }", False),
-        ("table inet nslab-other { chain y { type nat hook postrouting priority 0; masquerade; }; }", False),
+        ("table inet nslab { chain y { type nat hook postrouting priority 0; masquerade; }; }", True),
+        ("table inet nslab-other { chain y { type nat hook postrouting priority 0; masquerade; }; }", True),
         ("table ip nslab { chain y { type nat hook postrouting priority 0; masquerade; }; }", True),
         ("table ip6 nat { chain y { type nat hook postrouting priority 0; masquerade; }; }", True),
         (FOREIGN, True),
@@ -660,7 +660,7 @@ def test_others_tables_stay_as_they_are() -> None:
 def test_others_translate(script: str, answer: bool) -> None:
     nft(script)
     _nftables.replace("t", TABLE)
-    assert _nftables.others_translate() is answer
+    assert _nftables.others_translate("t") is answer
 
 
 @pytest.mark.usefixtures("host", "either")
@@ -668,10 +668,10 @@ def test_the_rules_of_iptables_nft_are_seen() -> None:
     if not shutil.which("iptables-nft"):
         pytest.skip("iptables-nft is not installed")
     subprocess.run(["iptables-nft", "-t", "nat", "-L"], check=True, capture_output=True)
-    assert not _nftables.others_translate()
+    assert not _nftables.others_translate("t")
     rule = ["-t", "nat", "-A", "POSTROUTING", "-m", "conntrack", "--ctstate", "NEW", "-j", "MASQUERADE"]
     subprocess.run(["iptables-nft", *rule], check=True, capture_output=True)
-    assert _nftables.others_translate()
+    assert _nftables.others_translate("t")
 
 
 # --- failures --------------------------------------------------------------------------------------------------------
