@@ -87,6 +87,11 @@ class Application:
         }
         self._unfinished = {end for end, link in state.links() if link.unfinished}
         self._journal: list[c.Step] = []
+        self._remembers = any(step.remember for step in plan.steps) or bool(
+            plan.forgotten or plan.shared or plan.expired
+        )
+        #: What other labs remembered that this one has handed something over to.
+        self._heirs: dict[str, tuple[Remembered, ...]] = {}
         #: What was found in the place of rules of translation, by namespace.
         self._iptables_before: dict[str, iptables.Before] = {}
         self._nftables_before: dict[str, str] = {}
@@ -197,27 +202,33 @@ class Application:
                     self._make(change)
                 except _GoneMeanwhile:
                     pass
-                except (NslabError, OSError) as error:
+                except Exception as error:  # noqa: BLE001 - whatever it is, the rest has to be taken back
                     remains.append(f"{change.describe()}: {_words(error)}")
         self._journal.clear()
-        if any(step.remember for step in self._plan.steps) and not remains:
-            memory.rewrite(self._lab, self._remembered)
+        files = dict(self._heirs)
+        if self._remembers and not remains:
+            files[self._lab] = self._remembered
+        for lab, entries in files.items():
+            try:
+                memory.rewrite(lab, entries)
+            except (NslabError, OSError) as error:
+                remains.append(f"what the lab {lab!r} remembers: {_words(error)}")
         return remains
 
     def commit(self) -> None:
-        """Keep what was done, and forget what the lab has put back."""
+        """Write down what goes with what was done, and forget what the lab has put back. ``leave`` has to follow."""
         # What goes over to another lab is for a moment in both files: a run that is killed here does it again.
         for lab, entries in self._plan.handed_over.items():
+            self._heirs.setdefault(lab, memory.recall(lab))
             memory.hand_over(lab, entries)
         if self._plan.shared:
             memory.append(self._lab, self._plan.shared)
         if self._plan.forgotten or any(step.remember for step in self._journal):
             gone = {entry[:4] for entry in self._plan.forgotten}
             memory.rewrite(self._lab, [entry for entry in memory.recall(self._lab) if entry[:4] not in gone])
-        self._journal.clear()
 
     def leave(self) -> None:
-        """Leave what was done to another process, which has a copy of this journal."""
+        """Leave what was done as it is, for good or to another process, which has a copy of this journal."""
         self._journal.clear()
 
     # --- one change --------------------------------------------------------------------------------------------------

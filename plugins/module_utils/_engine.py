@@ -18,7 +18,7 @@ from . import _lock as lock
 from . import _pending as pending
 from ._apply import Application, Stops
 from ._changes import RemoveNamespace
-from ._errors import Missing, Refused, StepFailed
+from ._errors import Missing, NslabError, Refused, StepFailed
 from ._leaving import Leaving
 from ._machine import Machine
 from ._model import Wanted
@@ -147,15 +147,20 @@ class _Transaction:
     def commit(self) -> None:
         """Keep it all."""
         self._stops.check(self.roll_back)
-        for application in self._applications:
-            application.commit()
+        try:
+            for application in self._applications:
+                application.commit()
+        except (NslabError, OSError) as error:
+            raise StepFailed("commit", "", str(error), self.roll_back()) from error
+        # Only now, so that until here all of it can be taken back.
+        self.leave()
 
     def roll_back(self) -> list[str]:
         """Take it all back. Returns what could not be taken back, in words."""
         return [what for application in reversed(self._applications) for what in application.roll_back()]
 
     def leave(self) -> None:
-        """Leave it to another process, which has a copy of this."""
+        """Leave it as it is, for good or to another process, which has a copy of this."""
         for application in self._applications:
             application.leave()
 

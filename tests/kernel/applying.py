@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
-import subprocess
-import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -74,29 +74,47 @@ def refused(document: Document) -> str:
     return str(caught.value)
 
 
+#: Every function that changes the kernel or /run: its owner and its name.
+MUTATING: tuple[tuple[Any, str], ...] = (
+    (Session, "request"),
+    (_sysctl, "write"),
+    (_namespaces, "create"),
+    (_namespaces, "give_name"),
+    (_namespaces, "remove_name"),
+    (_apply.memory, "append"),
+    (_apply.memory, "rewrite"),
+    (_apply.nftables, "replace"),
+    (_apply.nftables, "restore"),
+    (_apply.iptables, "replace"),
+    (_apply.iptables, "restore"),
+)
+
+
 @contextlib.contextmanager
-def failing_call(monkeypatch: pytest.MonkeyPatch, number: int) -> Iterator[list[int]]:
-    """Let the ``number``-th call that changes the kernel or /run fail; the list counts the calls."""
+def failing_call(monkeypatch: pytest.MonkeyPatch, number: int, error: Exception | None = None) -> Iterator[list[int]]:
+    """Let the ``number``-th call that changes the kernel or /run fail; the list counts the calls.
+
+    It fails as such calls do, or with ``error``.
+    """
     calls = [0]
 
-    def failing(function: Callable[..., Any], error: Exception) -> Callable[..., Any]:
+    def failing(function: Callable[..., Any], usual: Exception) -> Callable[..., Any]:
         def call(*arguments: Any, **more: Any) -> Any:
             calls[0] += 1
             if calls[0] == number:
-                raise error
+                raise error or usual
             return function(*arguments, **more)
 
         return call
 
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "request", failing(Session.request, KernelError(5, "injected")))
-        patch.setattr(_sysctl, "write", failing(_sysctl.write, KernelError(5, "injected")))
-        patch.setattr(_namespaces, "create", failing(_namespaces.create, OSError(5, "injected")))
-        patch.setattr(_namespaces, "give_name", failing(_namespaces.give_name, OSError(5, "injected")))
-        patch.setattr(_namespaces, "remove_name", failing(_namespaces.remove_name, OSError(5, "injected")))
-        patch.setattr(_apply.memory, "append", failing(_apply.memory.append, OSError(5, "injected")))
-        patch.setattr(_apply.nftables, "replace", failing(_apply.nftables.replace, NslabError("injected")))
-        patch.setattr(_apply.iptables, "replace", failing(_apply.iptables.replace, NslabError("injected")))
+        for owner, name in MUTATING:
+            usual: Exception = KernelError(5, "injected")
+            if owner in (_namespaces, _apply.memory):
+                usual = OSError(5, "injected")
+            elif owner in (_apply.nftables, _apply.iptables):
+                usual = NslabError("injected")
+            patch.setattr(owner, name, failing(getattr(owner, name), usual))
         yield calls
 
 
@@ -125,38 +143,39 @@ def fail_each_call(monkeypatch: pytest.MonkeyPatch, document: Document) -> int:
         assert not differences(before, host_without_lab_traces()), f"call {number}"
 
 
-_KILLED = """
-import os, signal, sys
-sys.path[:] = {path!r}
-from ansible_collections.nslab.netns.plugins.module_utils import _apply, _engine, _namespaces, _sysctl
-from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
-from ansible_collections.nslab.netns.plugins.module_utils._netlink.session import Session
-left = {count}
-def killing(function):
-    def call(*arguments, **more):
-        global left
-        result = function(*arguments, **more)
-        left -= 1
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    return call
-Session.request = killing(Session.request)
-_sysctl.write = killing(_sysctl.write)
-_namespaces.create = killing(_namespaces.create)
-_namespaces.remove_name = killing(_namespaces.remove_name)
-_apply.nftables.replace = killing(_apply.nftables.replace)
-_apply.iptables.replace = killing(_apply.iptables.replace)
-_engine.run(read_topology({document!r}).wanted)
-"""
-
-
 def kill_at(count: int, document: Document) -> bool:
     """Apply a document in a process that is killed right after the ``count``-th call that changes anything.
 
     Returns whether it came so far.
     """
-    text = _KILLED.format(path=sys.path, count=count, document=document)
-    done = subprocess.run([sys.executable, "-c", text], check=False, capture_output=True, text=True)
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr
-    return done.returncode != 0
+    pid = os.fork()
+    if pid == 0:
+        status = 1
+        try:
+            _kill_after(count)
+            engine.run(read_topology(document).wanted)
+            status = 0
+        except BaseException:  # noqa: BLE001 - a child ends here, whatever it is
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    _pid, status = os.waitpid(pid, 0)
+    assert status in (0, signal.SIGKILL), "the run has failed before it could be killed"
+    return status != 0
+
+
+def _kill_after(count: int) -> None:
+    left = [count]
+
+    def killing(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **more: Any) -> Any:
+            result = function(*arguments, **more)
+            left[0] -= 1
+            if left[0] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        return call
+
+    for owner, name in MUTATING:
+        setattr(owner, name, killing(getattr(owner, name)))

@@ -57,14 +57,27 @@ _WIRES = (
 )
 
 
+#: The same for larger documents: twelve namespaces, a ring of wires with chords, and some to the host.
+_MANY_NAMESPACES = tuple("abcdefghijkl")
+_MANY_WIRES = (
+    *_WIRES,
+    *((f"{one}:e4", f"{other}:e5") for one, other in zip("cdefghijkl", "defghijkla")),
+    *((f"{one}:e6", f"{other}:e6") for one, other in zip("abcdef", "ghijkl")),
+    ("host:h2", "g:e0"),
+    ("host:h3", "h:e0"),
+    ("e:e0", "k:e0"),
+)
+
+
 @st.composite
-def documents(draw: st.DrawFn, name: str = "lab") -> Document:
-    """A valid topology document that the kernel takes."""
-    names = draw(st.lists(st.sampled_from(_NAMESPACES), unique=True, max_size=4))
+def documents(draw: st.DrawFn, name: str = "lab", many: bool = False) -> Document:
+    """A valid topology document that the kernel takes. ``many``: of up to twelve namespaces in place of four."""
+    all_names, all_wires = (_MANY_NAMESPACES, _MANY_WIRES) if many else (_NAMESPACES, _WIRES)
+    names = draw(st.lists(st.sampled_from(all_names), unique=True, max_size=len(all_names)))
     wires = []
     used: set[str] = set()
-    for number in draw(st.permutations(range(len(_WIRES)))):
-        ends = _WIRES[number]
+    for number in draw(st.permutations(range(len(all_wires)))):
+        ends = all_wires[number]
         known = all(end.split(":")[0] in (*names, "host") for end in ends)
         if known and not used & set(ends) and draw(st.booleans()):
             used |= set(ends)
@@ -83,7 +96,7 @@ def documents(draw: st.DrawFn, name: str = "lab") -> Document:
         for side, end in enumerate(ends):
             _add_routes(draw, namespaces, number, side, end)
     for where, body in namespaces.items():
-        subnet = (*_NAMESPACES, "host").index(where)
+        subnet = (*_MANY_NAMESPACES, "host").index(where)
         ports = [end.partition(":")[2] for end in sorted(used) if end.startswith(f"{where}:")]
         body["bridges"] = draw(_bridges(subnet, body["interfaces"], ports))
     for namespace in names:
@@ -155,7 +168,7 @@ def _bridge(draw: st.DrawFn, subnet: int, interfaces: Document, ends: list[str])
                 "forward_delay": st.sampled_from((2, 15)),
                 "multicast_snooping": st.booleans(),
                 "group_fwd_mask": st.sampled_from((0, 16384)),
-                "mac": st.just(f"02:00:00:00:00:b{subnet}"),
+                "mac": st.just(f"02:00:00:00:00:b{subnet:x}"),
                 "mtu": st.sampled_from((1300, 1500)),
                 "up": st.booleans(),
             },
