@@ -30,9 +30,9 @@ from . import _nftables as nftables
 from . import _sysctl as sysctl
 from ._errors import KernelError, NslabError, StepFailed
 from ._machine import Machine
-from ._model import BIRTH_GROUP, NO_VLANS, Endpoint, Remembered, State, lab_of
+from ._model import BIRTH_GROUP, IPV6_MIN_MTU, NO_VLANS, Endpoint, Remembered, State, lab_of
 from ._nat import IPTABLES
-from ._netlink import decode, encode
+from ._netlink import conf, decode, encode
 from ._netlink.session import Session
 from ._plan import Plan
 
@@ -85,6 +85,8 @@ class Application:
             name: {link.name: link.index for link in namespace.links.values()}
             for name, namespace in state.namespaces.items()
         }
+        #: MTU and MAC of the bridges, which follow those of their ports, or not.
+        self._bridges = {end: (link.mtu, link.mac) for end, link in state.links() if link.kind == "bridge"}
         self._unfinished = {end for end, link in state.links() if link.unfinished}
         self._journal: list[c.Step] = []
         self._remembers = any(step.remember for step in plan.steps) or bool(
@@ -92,6 +94,9 @@ class Application:
         )
         #: What other labs remembered that this one has handed something over to.
         self._heirs: dict[str, tuple[Remembered, ...]] = {}
+        #: The sysctls of links that were removed, moved, or lost them otherwise (IFLA_AF_SPEC).
+        self._confs: dict[Endpoint, bytes] = {}
+        self._takes_back = False
         #: What was found in the place of rules of translation, by namespace.
         self._iptables_before: dict[str, iptables.Before] = {}
         self._nftables_before: dict[str, str] = {}
@@ -127,7 +132,8 @@ class Application:
             return True
         moved: list[int] = []
         try:
-            for index in leaving:
+            for index, step in leaving.items():
+                self._note_confs(step.change)
                 moved.append(index)
                 encode.set_link(session, index, alias="", group=BIRTH_GROUP)
             encode.remove_group(session, BIRTH_GROUP)
@@ -158,6 +164,8 @@ class Application:
                 self._journal.append(step)
             raise StepFailed(str(step.change.describe()), step.change.path, _words(error), self.roll_back()) from error
         except BaseException:
+            if self._has_begun(step.change):
+                self._journal.append(step)
             self.roll_back()
             raise
         self._journal.append(step)
@@ -196,6 +204,7 @@ class Application:
     def roll_back(self) -> list[str]:
         """Take back what was done, the last first. Returns what could not be taken back, in words."""
         remains = []
+        self._takes_back = True
         for step in reversed(self._journal):
             for change in step.undo:
                 try:
@@ -204,7 +213,9 @@ class Application:
                     pass
                 except Exception as error:  # noqa: BLE001 - whatever it is, the rest has to be taken back
                     remains.append(f"{change.describe()}: {_words(error)}")
+        remains += self._settle_bridges() if self._journal else ()
         self._journal.clear()
+        self._takes_back = False
         files = dict(self._heirs)
         if self._remembers and not remains:
             files[self._lab] = self._remembered
@@ -214,6 +225,17 @@ class Application:
             except (NslabError, OSError) as error:
                 remains.append(f"what the lab {lab!r} remembers: {_words(error)}")
         return remains
+
+    def _settle_bridges(self) -> Iterator[str]:
+        """Give bridges the MTU and the MAC that they had: what they took from ports, or were given, may have stayed."""
+        for end, (mtu, mac) in self._bridges.items():
+            try:
+                session = self._machine.session(end.namespace)
+                link = decode.link(session, index=self._index(end))
+                if link and (link.mtu, link.mac) != (mtu, mac):
+                    encode.set_link(session, link.ifindex, mtu=mtu, mac=mac)
+            except (NslabError, OSError) as error:
+                yield f"link {end} mtu {mtu} mac {mac}: {_words(error)}"
 
     def commit(self) -> None:
         """Write down what goes with what was done, and forget what the lab has put back. ``leave`` has to follow."""
@@ -277,6 +299,26 @@ class Application:
         self._indexes[end.namespace][end.interface] = found.ifindex
         return found
 
+    def _note_confs(self, change: c.Change) -> None:
+        for end in (change.end, change.peer) if isinstance(change, c.RemoveLink) else ():
+            self._note_conf(end)
+
+    def _note_conf(self, end: Endpoint | None) -> None:
+        """Keep the sysctls of a link that is about to lose them."""
+        index = self._indexes.get(end.namespace, {}).get(end.interface) if end and not self._takes_back else None
+        found = decode.link(self._machine.session(end.namespace), index=index) if end and index else None
+        if end and found:
+            self._confs[end] = found.af_spec
+
+    def _restore_conf(self, end: Endpoint) -> None:
+        """Give a link that is there again the sysctls that it had."""
+        before = self._confs.get(end) if self._takes_back else None
+        found = decode.link(self._machine.session(end.namespace), index=self._index(end)) if before else None
+        if before and found:
+            with self._machine.entered(end.namespace):
+                for key, value in conf.changes(end.interface, before, found.af_spec):
+                    sysctl.write(key, value)
+
     def _add_namespace(self, change: c.AddNamespace) -> None:
         self._machine.create(change.name, change.alias)
         self._indexes[change.name] = {"lo": 1}
@@ -299,6 +341,8 @@ class Application:
             self._indexes[there.namespace][there.interface] = self._learn_index(here, "made").lower
             for end, alias in zip(change.ends, change.aliases if group else ()):
                 encode.set_link(self._machine.session(end.namespace), self._index(end), alias=alias, group=0)
+            for end in change.ends:
+                self._restore_conf(end)
         except BaseException:
             with contextlib.suppress(NslabError, KeyError):
                 encode.remove_link(session, self._index(here))
@@ -313,6 +357,7 @@ class Application:
             index = self._learn_index(change.end, "made").ifindex
             if change.alias:
                 encode.set_link(session, index, alias=change.alias, group=0)
+            self._restore_conf(change.end)
         except BaseException:
             with contextlib.suppress(NslabError, KeyError):
                 encode.remove_link(session, self._index(change.end))
@@ -340,6 +385,7 @@ class Application:
         encode.set_vlans(self._machine.session(change.end.namespace), self._index(change.end), remove, add)
 
     def _remove_link(self, change: c.RemoveLink) -> None:
+        self._note_confs(change)
         try:
             encode.remove_link(self._machine.session(change.end.namespace), self._index(change.end))
         except KernelError as error:
@@ -351,15 +397,21 @@ class Application:
     def _move_link(self, change: c.MoveLink) -> None:
         index = self._index(change.end)
         target = self._machine.handle(change.to.namespace)
+        self._note_conf(change.end)
         encode.move_link(self._machine.session(change.end.namespace), index, target.fd, change.to.interface)
         # The kernel keeps the index if it is free in the other namespace, else it gives a new one.
         self._learn_index(change.to, "moved")
+        self._restore_conf(change.to)
 
     def _set_link(self, change: c.SetLink) -> None:
         session = self._machine.session(change.end.namespace)
         group = 0 if change.end in self._unfinished and change.alias else None
         index = self._index(change.end)
+        if change.mtu is not None and change.mtu < IPV6_MIN_MTU:
+            self._note_conf(change.end)
         encode.set_link(session, index, mtu=change.mtu, mac=change.mac, alias=change.alias, group=group)
+        if change.mtu is not None:
+            self._restore_conf(change.end)
 
     def _set_up(self, change: c.SetUp) -> None:
         encode.set_link(self._machine.session(change.end.namespace), self._index(change.end), up=change.up)

@@ -100,7 +100,14 @@ class Bridges:
         """Settings of the bridges that are there."""
         for end, wanted, bridge in self._bridges():
             link = self._planner.state.namespaces[end.namespace].links[end.interface]
-            settings = _differing(self._complete(bridge.settings, BRIDGE_DEFAULTS, link.bridge), link.bridge)
+            shall = self._complete(bridge.settings, BRIDGE_DEFAULTS, link.bridge)
+            hidden = link.index and "ageing_time" not in link.bridge
+            if hidden and shall.pop("ageing_time", -1) >= 0:
+                self._planner.result.warnings.append(
+                    f"the ageing_time of the bridge {end} cannot be seen while its spanning tree minds a change of the "
+                    "topology, which takes less than a minute; it is not compared"
+                )
+            settings = _differing(shall, link.bridge)
             self._check(wanted, link, dict(settings))
             if settings:
                 before = tuple((name, link.bridge[name]) for name, _value in settings if name in link.bridge)
@@ -123,7 +130,7 @@ class Bridges:
     def _complete(self, settings: dict[str, int], defaults: dict[str, int], there: dict[str, int]) -> dict[str, int]:
         """In a whole document what is not said is the kernel's default, as far as this kernel has it at all."""
         if not self._wanted.whole:
-            return settings
+            return dict(settings)
         return {**{name: value for name, value in defaults.items() if name in there}, **settings}
 
     # --- ports -------------------------------------------------------------------------------------------------------

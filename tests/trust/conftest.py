@@ -5,8 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
 for folder in ("..", "../kernel", "."):
     sys.path.insert(0, str((Path(__file__).parent / folder).resolve()))
+
+with contextlib.suppress(ImportError):
+    # Each look at legacy iptables is a process that imports this. Those of the tests inherit it.
+    import iptc  # noqa: F401

@@ -130,12 +130,16 @@ def _arrays(text: str, number: int) -> list[list[dict[str, Any]]]:
 
 def _link(link: dict[str, Any], identity: bool) -> dict[str, Any]:
     info = link.get("linkinfo", {})
+    data = info.get("info_data", {})
+    if data.get("stp_state") and data.get("topology_change"):
+        # The kernel has another one meanwhile.
+        del data["ageing_time"]
     left_out = _PASSING if identity else _PASSING | _IDENTITY
     return {
         **{key: value for key, value in link.items() if key not in left_out},
         "flags": sorted(set(link["flags"]) - _CARRIER),
         "kinds": [info.get("info_kind"), info.get("info_slave_kind")],
-        "bridge": {key: value for key, value in info.get("info_data", {}).items() if key in _BRIDGE},
+        "bridge": {key: value for key, value in data.items() if key in _BRIDGE},
         "port": {key: value for key, value in info.get("info_slave_data", {}).items() if key in _PORT},
         "addresses": sorted(
             json.dumps({key: value for key, value in address.items() if key not in _ADDRESS}, sort_keys=True)

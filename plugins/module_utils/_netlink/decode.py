@@ -68,6 +68,7 @@ PORT_ATTRIBUTES = {
     "neigh_suppress": 32,
     "isolated": 33,
 }
+_IFLA_BR_TOPOLOGY_CHANGE = 14
 _BRIDGE_NAMES = {attribute: name for name, attribute in BRIDGE_ATTRIBUTES.items()}
 _PORT_NAMES = {attribute: name for name, attribute in PORT_ATTRIBUTES.items()}
 _IFLA_AF_SPEC, _IFLA_BRIDGE_VLAN_INFO = 26, 2
@@ -149,6 +150,8 @@ class RawLink(NamedTuple):
     #: The settings of a bridge, and those of a port of one.
     bridge: dict[str, int]
     port: dict[str, int]
+    #: What it says of the address families, raw; conf.py finds the link's sysctls in it.
+    af_spec: bytes
 
     @property
     def up(self) -> bool:
@@ -195,6 +198,7 @@ def _link(body: bytes) -> RawLink:  # noqa: C901 - one branch for each attribute
     lower_nsid: int | None = None
     bridge: dict[str, int] = {}
     port: dict[str, int] = {}
+    af_spec = b""
     for attribute, value in attributes(body, _IFINFO.size):
         if attribute == _IFLA_IFNAME:
             name = _text(value)
@@ -212,18 +216,31 @@ def _link(body: bytes) -> RawLink:  # noqa: C901 - one branch for each attribute
             alias = _text(value)
         elif attribute == _IFLA_GROUP:
             group = _U32.unpack(value)[0]
+        elif attribute == _IFLA_AF_SPEC:
+            af_spec = value
         elif attribute == _IFLA_OPERSTATE and value[0] < len(_OPERSTATES):
             operstate = _OPERSTATES[value[0]]
         elif attribute == _IFLA_LINKINFO:
             info = dict(attributes(value))
             kind = _text(info.get(_IFLA_INFO_KIND, b""))
             if kind == "bridge":
-                bridge = _named_numbers(info.get(_IFLA_INFO_DATA, b""), _BRIDGE_NAMES)
+                bridge = _bridge(info.get(_IFLA_INFO_DATA, b""))
             if _text(info.get(_IFLA_INFO_SLAVE_KIND, b"")) == "bridge":
                 port = _named_numbers(info.get(_IFLA_INFO_SLAVE_DATA, b""), _PORT_NAMES)
     if not kind and flags & 0x8:
         kind = "loopback"
-    return RawLink(index, name, kind, mtu, mac, flags, operstate, alias, master, lower, lower_nsid, group, bridge, port)
+    return RawLink(
+        index, name, kind, mtu, mac, flags, operstate, alias, master, lower, lower_nsid, group, bridge, port,
+        af_spec,
+    )  # fmt: skip
+
+
+def _bridge(data: bytes) -> dict[str, int]:
+    found = _named_numbers(data, _BRIDGE_NAMES)
+    # While the spanning tree minds a change, ageing_time is another one than what was set (__br_set_topology_change()).
+    if found.get("stp") and any(dict(attributes(data)).get(_IFLA_BR_TOPOLOGY_CHANGE, b"")):
+        found.pop("ageing_time", None)
+    return found
 
 
 def _named_numbers(data: bytes, names: dict[int, str]) -> dict[str, int]:
