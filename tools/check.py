@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import os
 import re
 import shlex
@@ -55,6 +56,9 @@ KERNEL_TOOLS = {
     "unshare": "util-linux",
 }
 
+#: How often the tests of the stage trust have tried what.
+COUNTS = CACHE / "counts.jsonl"
+
 # A stage that takes longer hangs.
 DEADLINE_SECONDS = 30 * 60
 
@@ -91,6 +95,20 @@ def engine(run: Run) -> None:
     version = oldest_controller()
     commands = venv(f"test-{dotted(version)}", version, ["test"])
     run.pytest(f"Python {dotted(version)}, newest pyroute2", commands, ["tests/kernel"], on=THROWAWAY_HOST)
+
+
+def trust(run: Run) -> None:
+    """The promises, tried in numbers: check = apply, every fault, every kill, thousands of odd documents."""
+    need_commands(KERNEL_TOOLS)
+    version = oldest_controller()
+    commands = venv(f"test-{dotted(version)}", version, ["test"])
+    COUNTS.parent.mkdir(parents=True, exist_ok=True)
+    COUNTS.write_text("")
+    environment = {"NSLAB_COUNTS": str(COUNTS)}
+    run.pytest(f"Python {dotted(version)}, in numbers", commands, ["tests/trust"], environment, on=THROWAWAY_HOST)
+    for line in COUNTS.read_text().splitlines():
+        what, number = json.loads(line)
+        run.counts[what] = run.counts.get(what, 0) + number
 
 
 def oldest(run: Run) -> None:
@@ -149,11 +167,11 @@ def integration(run: Run) -> None:
 
 
 STAGES: dict[str, Callable[[Run], None]] = {
-    stage.__name__: stage for stage in (lint, planner, engine, oldest, e2e, sanity, units, integration)
+    stage.__name__: stage for stage in (lint, planner, engine, trust, oldest, e2e, sanity, units, integration)
 }
 
 #: The stages that work on throw-away hosts.
-ON_THROWAWAY_HOSTS = {engine, oldest, e2e, integration}
+ON_THROWAWAY_HOSTS = {engine, trust, oldest, e2e, integration}
 
 # A throw-away host is made in a few milliseconds.
 STUCK_SECONDS = 60
@@ -209,6 +227,8 @@ class Run:
     def __init__(self, pytest_arguments: list[str]) -> None:
         self._pytest_arguments = pytest_arguments
         self.passed = self.failed = self.skipped = 0
+        #: How often something was tried, by what it is.
+        self.counts: dict[str, int] = {}
 
     def pytest(
         self,
@@ -322,6 +342,8 @@ def main() -> int:
             summary += [f"{later:12} not run" for later in names[position + 1 :]]
             break
     say("\n=== summary\n" + "\n".join(summary) + f"\nin {elapsed(started)}\n")
+    if run.counts:
+        say("\n".join(f"{number:7,} {what}" for what, number in run.counts.items()) + "\n")
     say(f"{run.passed} passed, {run.failed} failed")
     return 1 if run.failed else 0
 

@@ -19,6 +19,7 @@ import select
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, Callable
@@ -205,8 +206,12 @@ class Application:
         """Take back what was done, the last first. Returns what could not be taken back, in words."""
         remains = []
         self._takes_back = True
-        for step in reversed(self._journal):
-            for change in step.undo:
+        for removes, steps in itertools.groupby(reversed(self._journal), _is_undone_by_removal):
+            together = list(steps)
+            if removes:
+                self._take_back_links(together)
+            # What was removed together is gone by now.
+            for change in (change for step in together for change in step.undo):
                 try:
                     self._make(change)
                 except _GoneMeanwhile:
@@ -225,6 +230,24 @@ class Application:
             except (NslabError, OSError) as error:
                 remains.append(f"what the lab {lab!r} remembers: {_words(error)}")
         return remains
+
+    def _take_back_links(self, steps: Sequence[c.Step]) -> None:
+        """Remove links that this run has made together, as far as they have an end in one namespace."""
+        changes = [change for step in steps for change in step.undo if isinstance(change, c.RemoveLink)]
+        ends = [[end for end in (change.end, change.peer) if end] for change in changes]
+        (namespace, count), *_rest = Counter(end.namespace for pair in ends for end in pair).most_common(1)
+        if count < 2:
+            return
+        here = [next((end for end in pair if end.namespace == namespace), None) for pair in ends]
+        with contextlib.suppress(NslabError, OSError):
+            session = self._machine.session(namespace)
+            there = {link.ifindex: link.group for link in decode.links(session)}
+            if BIRTH_GROUP in there.values():
+                return
+            for end in filter(None, here):
+                if self._index(end) in there:
+                    encode.set_link(session, self._index(end), alias="", group=BIRTH_GROUP)
+            encode.remove_group(session, BIRTH_GROUP)
 
     def _settle_bridges(self) -> Iterator[str]:
         """Give bridges the MTU and the MAC that they had: what they took from ports, or were given, may have stayed."""
@@ -459,6 +482,10 @@ class Application:
 def _leaves_from(step: c.Step) -> str:
     """The namespace from which a step removes a link and does no more; empty for another step."""
     return step.change.end.namespace if isinstance(step.change, c.RemoveLink) and not step.remember else ""
+
+
+def _is_undone_by_removal(step: c.Step) -> bool:
+    return bool(step.undo) and all(isinstance(change, c.RemoveLink) for change in step.undo)
 
 
 def _await_source(session: Session, source: str) -> None:

@@ -174,6 +174,8 @@ def read_sysctls(reader: Reader, value: Any, path: str) -> dict[str, WantedSysct
             reader.problem(at, f"{name!r} is another spelling of {found[key].path}")
         elif isinstance(item, bool):
             found[key] = WantedSysctl(key, str(int(item)), at)
+        elif isinstance(item, str) and not (normal(item).isascii() and normal(item).isprintable()):
+            reader.problem(at, f"{show(item)} is no value for a sysctl: it has characters that none has")
         elif isinstance(item, (int, str)) and normal(str(item)):
             found[key] = WantedSysctl(key, normal(str(item)), at)
         else:

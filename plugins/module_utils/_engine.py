@@ -130,6 +130,10 @@ class _Transaction:
 
     def _verify(self, wanted: Wanted) -> None:
         """Look again: what is still to be changed is what the kernel did not keep."""
+        lost = [name for name in self._machine.lost() if name in wanted.namespaces]
+        if lost:
+            text = f"the namespace {lost[0]} was removed or replaced by somebody else meanwhile"
+            raise StepFailed("verify", wanted.namespaces[lost[0]].path, text, self.roll_back())
         try:
             left = plan(wanted, observe(self._machine, wanted)).steps
         except Refused as error:

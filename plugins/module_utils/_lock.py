@@ -48,6 +48,26 @@ def run_directory() -> int:
     return fd
 
 
+def open_file(name: str, flags: int, directory: int) -> int:
+    """Open a file in /run/nslab, or make it if ``flags`` say so.
+
+    Raises NslabError if it is anything but a file of root's own with one name: whatever somebody has planted there is
+    not followed, and what else it is a name of is not written to. Raises FileNotFoundError.
+    """
+    try:
+        fd = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600, dir_fd=directory)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise NslabError(f"cannot open {RUN_DIRECTORY}/{name}: {error.strerror}") from error
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
+        os.close(fd)
+        what = "has more than one name" if found.st_nlink > 1 else "is no file of root's"
+        raise NslabError(f"cannot use {RUN_DIRECTORY}/{name}: it {what}; remove it")
+    return fd
+
+
 class Lock:
     """The lock, held."""
 
@@ -79,10 +99,7 @@ def held(purpose: str, seconds: float) -> Iterator[Lock]:
     """
     directory = run_directory()
     try:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(_LOCK_FILE, flags, 0o600, dir_fd=directory)
-    except OSError as error:
-        raise NslabError(f"cannot open {RUN_DIRECTORY}/{_LOCK_FILE}: {error.strerror}") from error
+        fd = open_file(_LOCK_FILE, os.O_RDWR | os.O_CREAT, directory)
     finally:
         os.close(directory)
     try:

@@ -109,6 +109,12 @@ class Machine:
         if session:
             self._sessions[name] = session
 
+    def lost(self) -> list[str]:
+        """The names that were opened and stand for another namespace by now, or for none."""
+        return [
+            name for name, handle in self._handles.items() if name != HOST and namespaces.inode_of(name) != handle.inode
+        ]
+
     def all_names(self) -> Iterator[str]:
         """The names of all namespaces that can be opened now, without the host's."""
         for entry in namespaces.entries():

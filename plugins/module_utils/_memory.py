@@ -16,12 +16,12 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
 
-from ._errors import NslabError
-from ._lock import RUN_DIRECTORY, run_directory
+from ._lock import RUN_DIRECTORY, open_file, run_directory
 from ._model import Remembered
 
 _PREFIX, _SUFFIX = "lab-", ".jsonl"
@@ -43,12 +43,15 @@ def labs() -> list[str]:
 
 def recall(lab: str) -> tuple[Remembered, ...]:
     """What the lab has changed. What it changed more than once is there once, with its earliest ``before``."""
+    if not os.path.lexists(f"{RUN_DIRECTORY}/{_file(lab)}"):
+        return ()
+    directory = run_directory()
     try:
-        fd = os.open(f"{RUN_DIRECTORY}/{_file(lab)}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = open_file(_file(lab), os.O_RDONLY, directory)
     except FileNotFoundError:
         return ()
-    except OSError as error:
-        raise NslabError(f"cannot read {RUN_DIRECTORY}/{_file(lab)}: {error.strerror}") from error
+    finally:
+        os.close(directory)
     entries: dict[tuple[str, str, int, str], Remembered] = {}
     with open(fd, encoding="utf-8") as file:
         for line in file:
@@ -64,8 +67,7 @@ def recall(lab: str) -> tuple[Remembered, ...]:
 def append(lab: str, entries: Sequence[Remembered]) -> None:
     directory = run_directory()
     try:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(_file(lab), flags, 0o600, dir_fd=directory)
+        fd = open_file(_file(lab), os.O_WRONLY | os.O_APPEND | os.O_CREAT, directory)
     finally:
         os.close(directory)
     try:
@@ -100,8 +102,9 @@ def rewrite(lab: str, entries: Sequence[Remembered]) -> None:
                 pass
             return
         new = _file(lab) + ".new"
-        flags = os.O_WRONLY | os.O_TRUNC | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(new, flags, 0o600, dir_fd=directory)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new, dir_fd=directory)
+        fd = open_file(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, directory)
         try:
             os.write(fd, _lines(entries))
         finally:

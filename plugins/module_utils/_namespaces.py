@@ -105,6 +105,15 @@ def open_named(name: str) -> Handle | None:
     return Handle(name, fd)
 
 
+def inode_of(name: str) -> int:
+    """The inode of the namespace of that name; 0 if there is none."""
+    try:
+        found = os.stat(f"{RUN_DIRECTORY}/{name}")
+    except OSError:
+        return 0
+    return found.st_ino if found.st_dev == _nsfs_device() else 0
+
+
 def entries() -> list[Entry]:
     """All names in /run/netns, sorted."""
     try:

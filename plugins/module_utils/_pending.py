@@ -24,7 +24,7 @@ import time
 from typing import Any, NoReturn, Protocol
 
 from ._errors import NslabError
-from ._lock import RUN_DIRECTORY, Lock, run_directory
+from ._lock import RUN_DIRECTORY, Lock, open_file, run_directory
 
 Record = dict[str, Any]
 
@@ -175,8 +175,9 @@ def _write_note(note: Record) -> None:
     directory = run_directory()
     try:
         new = f"{_NOTE}.new"
-        flags = os.O_WRONLY | os.O_TRUNC | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-        with open(os.open(new, flags, 0o600, dir_fd=directory), "w", encoding="utf-8") as file:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new, dir_fd=directory)
+        with open(open_file(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, directory), "w", encoding="utf-8") as file:
             json.dump(note, file)
         os.rename(new, _NOTE, src_dir_fd=directory, dst_dir_fd=directory)
     finally:
@@ -227,12 +228,16 @@ def _ask(request: bytes) -> Record | None:
 
 def reverted() -> Record | None:
     """The note of the last changes that took themselves back, until another run makes some; None if there is none."""
-    try:
-        fd = os.open(f"{RUN_DIRECTORY}/{_NOTE}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with open(fd, encoding="utf-8") as file:
-            found = json.load(file)
-    except (OSError, ValueError):
+    if not os.path.lexists(f"{RUN_DIRECTORY}/{_NOTE}"):
         return None
+    directory = run_directory()
+    try:
+        with open(open_file(_NOTE, os.O_RDONLY, directory), encoding="utf-8") as file:
+            found = json.load(file)
+    except (FileNotFoundError, ValueError):
+        return None
+    finally:
+        os.close(directory)
     return found if isinstance(found, dict) else None
 
 

@@ -17,7 +17,7 @@ from applying import words
 from hypothesis import HealthCheck, Phase, given, settings
 from throwaway import differences, firewall, ip_json, named_namespaces, sysctls, throwaway_host
 
-EXAMPLES = int(os.environ.get("NSLAB_EXAMPLES", "50"))
+EXAMPLES = int(os.environ.get("NSLAB_EXAMPLES", "25"))
 
 #: The random parts of a link, what follows from them, and the carrier, which the kernel reports a little late.
 _RANDOM = {"ifindex", "link_index", "address", "link_netnsid", "link", "operstate", "qdisc", "tso_max_size"}

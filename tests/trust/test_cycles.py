@@ -1,0 +1,65 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab of containers comes and goes a thousand times in one process, and nothing grows."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible_collections.nslab.netns.tests.unit.topologies import Document
+from applying import run
+from counting import count
+from oracle import look
+from throwaway import differences, eventually, throwaway_host
+
+CYCLES = int(os.environ.get("NSLAB_CYCLES", "1000"))
+_WARM = 20
+
+_CONTAINERS = Path(__file__).parent.parent.parent / "playbooks/topologies/containers.yml"
+
+
+def resources() -> dict[str, Any]:
+    """What could grow: in this process, and in the kernel."""
+    gc.collect()
+    nsids = subprocess.run(["ip", "netns", "list-id"], capture_output=True, text=True, check=True).stdout
+    tables = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout
+    return {
+        "file descriptors": len(os.listdir("/proc/self/fd")),
+        "mounts": len(Path("/proc/thread-self/mountinfo").read_text().splitlines()),
+        "nsids": sorted(line for line in nsids.splitlines() if "name" in line),
+        "nft tables": tables.split("\n"),
+        "files": sorted(os.path.join(top, name) for top, _folders, names in os.walk("/run") for name in names),
+        "etc": sorted(os.listdir("/etc")) + sorted(os.listdir("/etc/netns") if os.path.isdir("/etc/netns") else []),
+    }
+
+
+def memory_kib() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")))
+
+
+def test_a_thousand_times_there_and_back() -> None:
+    document: Document = yaml.safe_load(_CONTAINERS.read_text())
+    with throwaway_host():
+        before = look()
+        for _cycle in range(_WARM):
+            _there_and_back(document)
+        found, memory = resources(), memory_kib()
+        for _cycle in range(CYCLES - _WARM):
+            _there_and_back(document)
+        assert resources() == found
+        # What the allocator keeps is not what grows: a leak of one kilobyte each time would show.
+        assert memory_kib() - memory < max(CYCLES, 500)
+        eventually(lambda: not differences(before, look()), "the host is as before")
+    count("cycles of present and absent of the lab of containers", CYCLES)
+
+
+def _there_and_back(document: Document) -> None:
+    assert run(document)
+    assert run({"name": document["name"]}, absent=True)
