@@ -61,9 +61,16 @@ class Reader:
             return []
         return list(value)
 
-    def string(self, value: Any, path: str) -> str:
+    def string(self, value: Any, path: str, errors: str = "strict") -> str:
+        """A text. With ``errors`` as ``surrogateescape`` it may hold bytes that are no UTF-8."""
         if not isinstance(value, str):
             self.problem(path, f"{show(value)} is no string; put it in quotes if it is meant as one")
+            return ""
+        try:
+            value.encode("utf-8", errors)
+        except UnicodeEncodeError:
+            # Half of a surrogate pair, which JSON can say and nothing can store.
+            self.problem(path, f"{show(value)} is no text")
             return ""
         return str(value)
 
@@ -109,14 +116,10 @@ class Reader:
         return name
 
     def name_of_interface(self, value: Any, path: str) -> str:
-        name = self.string(value, path)
-        if not isinstance(value, str):
+        name = self.string(value, path, "surrogateescape")
+        if not isinstance(value, str) or name != value:
             return name
-        try:
-            length = len(name.encode("utf-8", "surrogateescape"))
-        except UnicodeEncodeError:
-            self.problem(path, f"{name!r} is no name for an interface: it is no text")
-            return name
+        length = len(name.encode("utf-8", "surrogateescape"))
         if not 1 <= length <= 15:
             self.problem(path, f"{name!r} is {length} bytes long; an interface name has 1 to 15 (IFNAMSIZ)")
         elif name in (".", ".."):

@@ -18,7 +18,7 @@ from counting import count
 from oracle import look
 from throwaway import differences, eventually, throwaway_host
 
-CYCLES = int(os.environ.get("NSLAB_CYCLES", "1000"))
+CYCLES = int(os.environ.get("NSLAB_CYCLES", "200"))
 _WARM = 20
 
 _CONTAINERS = Path(__file__).parent.parent.parent / "playbooks/topologies/containers.yml"

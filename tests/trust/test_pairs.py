@@ -19,7 +19,7 @@ from oracle import look
 from throwaway import differences, throwaway_host
 
 #: How many pairs there are, in parts that go to several processes.
-PAIRS = int(os.environ.get("NSLAB_PAIRS", "2000"))
+PAIRS = int(os.environ.get("NSLAB_PAIRS", "160"))
 PARTS = 16
 
 #: What is wanted of a lab stands in the kernel; a second lab, and what is nobody's, stand beside it.

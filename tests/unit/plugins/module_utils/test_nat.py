@@ -118,7 +118,7 @@ BAD_SNAT: list[tuple[Any, str, str]] = [
     ({**MASQUERADE, "out_interface": "eth 0"}, ".out_interface", "white space"),
     ({**MASQUERADE, "out_interface": "a/b"}, ".out_interface", "must not hold '/'"),
     ({**MASQUERADE, "out_interface": "a\0b"}, ".out_interface", "must not hold"),
-    ({**MASQUERADE, "out_interface": "a\ud800"}, ".out_interface", "is no name for an interface"),
+    ({**MASQUERADE, "out_interface": "a\ud800"}, ".out_interface", "is no text"),
     # protocols and ports
     ({**MASQUERADE, "protocol": "http"}, ".protocol", "'http' is no protocol: icmp, tcp"),
     ({**MASQUERADE, "protocol": "TCP"}, ".protocol", "'TCP' is no protocol"),
@@ -164,7 +164,7 @@ BAD_SNAT: list[tuple[Any, str, str]] = [
     ({**MASQUERADE, "comment": 'say "x"'}, ".comment", "double quotes, line breaks and white space around it"),
     ({**MASQUERADE, "comment": "two\nlines"}, ".comment", "line breaks"),
     ({**MASQUERADE, "comment": " x"}, ".comment", "white space around it"),
-    ({**MASQUERADE, "comment": "\ud800"}, ".comment", "not possible here"),
+    ({**MASQUERADE, "comment": "\ud800"}, ".comment", "is no text"),
     ({**MASQUERADE, "comment": "x" * 111}, ".comment", "is 111 bytes long; there is room for 110"),
     ({**MASQUERADE, "comment": "\u00fc" * 56}, ".comment", "is 112 bytes long; there is room for 110"),
     ({**MASQUERADE, "comment": "hairpin"}, ".comment", "'hairpin' at the beginning is for the rules of published"),
