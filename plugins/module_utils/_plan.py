@@ -661,8 +661,8 @@ class Planner:
         elif _is_replaceable(keep, route):
             self.do(c.ReplaceRoute(namespace.name, keep, route, item.path), remember)
         else:
-            self.do(c.RemoveRoute(namespace.name, keep, item.path), remember)
-            self.do(c.AddRoute(namespace.name, route, item.path))
+            self.do(c.RemoveRoute(namespace.name, keep, item.path))
+            self.do(c.AddRoute(namespace.name, route, item.path), remember)
 
     def _is_same(self, namespace: Namespace, there: Route, wanted: Route) -> bool:
         # Outside the lab's own namespaces a route that an administrator made is as good as one of ours.

@@ -280,3 +280,30 @@ def test_the_memory_of_a_namespace_that_is_gone_is_an_orphan() -> None:
     collect()
     assert kinds() == []
     assert gather(["host"], [], "")["labs"] == []
+
+
+def test_a_route_of_the_host_that_was_another_one_goes_without_a_trace() -> None:
+    """One that cannot be replaced goes and comes; what went is no loss to be mended."""
+    ways: list[Document] = [
+        {"type": "blackhole"},
+        {"nexthops": [{"via": "2001:db8:7::77"}, {"via": "2001:db8:7::79"}]},
+        {"type": "unreachable"},
+    ]
+    before = host_without_lab_traces()
+    for way in (*ways, *ways):
+        run(_with_route({"to": "2001:db8:8::/48", **way}))
+        assert run(_with_route({"to": "2001:db8:8::/48", **way})) == []
+    run({"name": "ways"}, absent=True)
+    assert not differences(before, host_without_lab_traces())
+
+
+def _with_route(route: Document) -> Document:
+    near = {"address": "2001:db8:7::1/64", "nodad": True}
+    return {
+        "name": "ways",
+        "namespaces": {
+            "far": {"interfaces": {"eth0": {"addresses": ["2001:db8:7::2/64"]}}},
+            "host": {"interfaces": {"h0": {"addresses": [near]}}, "routes": [route]},
+        },
+        "links": [{"endpoints": ["host:h0", "far:eth0"]}],
+    }

@@ -3,21 +3,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What iproute2, nft and iptables-save say of the whole host, with few processes: it is asked thousands of times.
 
-Nothing here uses the collection's code. What changes by itself is left out, as in throwaway.snapshot().
+One `ip -batch` for each namespace, and nft as the library that it is made of. Nothing here uses the collection's code.
+What changes by itself is left out, as in throwaway.snapshot().
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import glob
 import json
 import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_nft = ctypes.CDLL("libnftables.so.1")
+_nft.nft_ctx_new.restype = ctypes.c_void_p
+_nft.nft_ctx_get_output_buffer.restype = _nft.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
 _CLONE_NEWNET = 0x40000000
 
 #: Counters, and what follows the carrier; the identity of links, which a host made anew has others of.
@@ -36,15 +41,12 @@ _SYSCTLS = (
     "ipv6/conf/*/disable_ipv6",
 )
 
-_COMMANDS = {
-    "ip": (["ip", "-json", "-details", "-batch", "-"], "address show\nroute show table all\nrule show\n"),
-    "ip -6": (["ip", "-6", "-json", "-details", "-batch", "-"], "route show table all\nrule show\n"),
-    "nft": (["nft", "list", "ruleset"], ""),
-}
+#: "route show table all" shows those of IPv6 too, "rule show" does not.
+_IP = (["ip", "-json", "-details", "-batch", "-"], "address show\nroute show table all\nrule show\n")
 
 
-def look(identity: bool = True) -> dict[str, Any]:
-    """The host and its named namespaces. Without ``identity`` two hosts of the same make look the same."""
+def look() -> dict[str, Any]:
+    """The host and its named namespaces."""
     names = sorted(os.listdir("/run/netns")) if os.path.isdir("/run/netns") else []
     with contextlib.ExitStack() as open_files:
         homes = {None: "/proc/thread-self/ns/net", **{name: f"/run/netns/{name}" for name in names}}
@@ -55,11 +57,23 @@ def look(identity: bool = True) -> dict[str, Any]:
         for name, fd in fds.items():
             with _inside(fd, fds[None]):
                 asked[name] = _ask()
-        found: dict[str, Any] = {name or "host": _stack(*asked[name], identity) for name in fds}
-        if identity:
-            found["inodes"] = {name: os.fstat(fds[name]).st_ino for name in names}
-            found["files"] = _files()
-    return found
+        found: dict[str, Any] = {name or "host": _stack(asked[name]) for name in fds}
+        inodes = {name: os.fstat(fds[name]).st_ino for name in names}
+    return {"stacks": found, "inodes": inodes, "files": _files()}
+
+
+def without_identity(found: dict[str, Any]) -> dict[str, Any]:
+    """So that two hosts of the same make look the same."""
+    return {
+        name: {
+            **stack,
+            "links": {
+                link: {key: value for key, value in body.items() if key not in _IDENTITY}
+                for link, body in stack["links"].items()
+            },
+        }
+        for name, stack in found["stacks"].items()
+    }
 
 
 @contextlib.contextmanager
@@ -71,45 +85,69 @@ def _inside(fd: int, home: int) -> Iterator[None]:
         assert _libc.setns(home, _CLONE_NEWNET) == 0
 
 
-def _ask() -> tuple[dict[str, subprocess.Popen[str]], dict[str, str]]:
-    """Start all programs in the namespace that this thread is in, and read its sysctls meanwhile."""
-    started = {}
-    commands = dict(_COMMANDS)
+class _Asked(NamedTuple):
+    """Programs at work in a namespace, and what could be had of it without one."""
+
+    programs: dict[str, subprocess.Popen[str]]
+    nft: str
+    sysctls: dict[str, str]
+
+
+def _ask() -> _Asked:
+    """Start the programs in the namespace that this thread is in, and read the rest meanwhile."""
+    commands = {"ip": _IP}
     for family in ("ip", "ip6"):
         # Listing a table that is not there makes it.
         with contextlib.suppress(FileNotFoundError):
             if "nat" in Path(f"/proc/thread-self/net/{family}_tables_names").read_text().split():
                 commands[family + "tables"] = ([f"{family}tables-legacy-save", "-t", "nat"], "")
-    for name, (command, text) in commands.items():
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        started[name] = process
-        assert process.stdin is not None
-        process.stdin.write(text)
-        process.stdin.close()
-        process.stdin = None
-    top = Path("/proc/sys/net")
-    values = {
-        str(path.relative_to(top)): path.read_text().strip() for pattern in _SYSCTLS for path in top.glob(pattern)
-    }
-    return started, values
+    programs = {name: _start(command, text) for name, (command, text) in commands.items()}
+    top = "/proc/sys/net/"
+    values = {path.removeprefix(top): _read(path) for pattern in _SYSCTLS for path in glob.glob(top + pattern)}
+    return _Asked(programs, _nft_ruleset(), values)
 
 
-def _stack(started: dict[str, subprocess.Popen[str]], sysctls: dict[str, str], identity: bool) -> dict[str, Any]:
+def _start(command: list[str], text: str) -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    assert process.stdin is not None
+    process.stdin.write(text)
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read().strip()
+
+
+def _nft_ruleset() -> str:
+    """What `nft list ruleset` prints."""
+    context = ctypes.c_void_p(_nft.nft_ctx_new(0))
+    try:
+        _nft.nft_ctx_buffer_output(context)
+        _nft.nft_ctx_buffer_error(context)
+        failed = _nft.nft_run_cmd_from_buffer(context, b"list ruleset")
+        assert not failed, _nft.nft_ctx_get_error_buffer(context)
+        return str(_nft.nft_ctx_get_output_buffer(context), "utf-8")
+    finally:
+        _nft.nft_ctx_free(context)
+
+
+def _stack(asked: _Asked) -> dict[str, Any]:
     said = {}
-    for name, process in started.items():
+    for name, process in asked.programs.items():
         said[name], error = process.communicate(timeout=60)
         assert process.returncode == 0, f"{name}: {error}"
     links, routes, rules = _arrays(said["ip"], 3)
-    routes6, rules6 = _arrays(said["ip -6"], 2)
     saved = [line for name in ("iptables", "ip6tables") for line in said.get(name, "").splitlines()]
     return {
-        "links": {link["ifname"]: _link(link, identity) for link in links},
-        "routes": sorted(filter(None, map(_route, [*routes, *routes6]))),
-        "rules": [*rules, *rules6],
-        "sysctls": sysctls,
-        "nft": said["nft"].splitlines(),
+        "links": {link["ifname"]: _link(link) for link in links},
+        "routes": sorted(filter(None, map(_route, routes))),
+        "rules": rules,
+        "sysctls": asked.sysctls,
+        "nft": asked.nft.splitlines(),
         # A table that holds no rules says nothing: it stays until its namespace goes.
         "legacy": [line for line in saved if line.startswith("-A")],
     }
@@ -128,15 +166,14 @@ def _arrays(text: str, number: int) -> list[list[dict[str, Any]]]:
     return found
 
 
-def _link(link: dict[str, Any], identity: bool) -> dict[str, Any]:
+def _link(link: dict[str, Any]) -> dict[str, Any]:
     info = link.get("linkinfo", {})
     data = info.get("info_data", {})
-    if data.get("stp_state") and data.get("topology_change"):
-        # The kernel has another one meanwhile.
+    if data.get("stp_state"):
+        # The kernel has another one while the topology changes.
         del data["ageing_time"]
-    left_out = _PASSING if identity else _PASSING | _IDENTITY
     return {
-        **{key: value for key, value in link.items() if key not in left_out},
+        **{key: value for key, value in link.items() if key not in _PASSING},
         "flags": sorted(set(link["flags"]) - _CARRIER),
         "kinds": [info.get("info_kind"), info.get("info_slave_kind")],
         "bridge": {key: value for key, value in data.items() if key in _BRIDGE},

@@ -20,7 +20,7 @@ from ansible_collections.nslab.netns.plugins.module_utils._errors import StepFai
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, routed
 from applying import host_without_lab_traces, run
 from counting import count
-from oracle import look
+from oracle import look, without_identity
 from throwaway import differences, inside, ip, ip_json, named_namespaces, ping, throwaway_host
 
 _RUN = """
@@ -104,12 +104,12 @@ def test_eight_times_the_same_lab_at_once() -> None:
 def test_present_and_absent_at_once_end_in_one_of_the_two() -> None:
     empty = host_without_lab_traces()
     run(routed())
-    whole = look(identity=False)
+    whole = without_identity(look())
     for _round in range(5):
         said = at_once(*[(routed(), False), (routed(), True)] * 4)
         assert all(answer.startswith("done") for answer in said), said
         if named_namespaces():
-            assert not differences(whole, look(identity=False))
+            assert not differences(whole, without_identity(look()))
         else:
             assert not differences(empty, host_without_lab_traces())
         count("runs of eight at once", 8)

@@ -18,7 +18,7 @@ from ansible_collections.nslab.netns.tests.unit.topologies import Document, docu
 from applying import MUTATING, failing_call, kill_at, run
 from counting import count
 from hypothesis import HealthCheck, Phase, given, settings
-from oracle import look
+from oracle import look, without_identity
 from throwaway import differences, throwaway_host
 
 #: How many generated documents there are, in parts that go to several processes.
@@ -101,14 +101,14 @@ def is_killed_everywhere(document: Document) -> int:
     empty = look()
     with throwaway_host():
         run(document)
-        wanted = look(identity=False)
+        wanted = without_identity(look())
     number = 0
     while True:
         number += 1
         if not kill_at(number, document):
             break
         run(document)
-        assert not differences(wanted, look(identity=False)), f"after it was killed after call {number}"
+        assert not differences(wanted, without_identity(look())), f"after it was killed after call {number}"
         run({"name": document["name"]}, absent=True)
         assert not differences(empty, look()), f"removed after it was killed after call {number}"
     run({"name": document["name"]}, absent=True)

@@ -99,6 +99,7 @@ def documents(draw: st.DrawFn, name: str = "lab", many: bool = False) -> Documen
         subnet = (*_MANY_NAMESPACES, "host").index(where)
         ports = [end.partition(":")[2] for end in sorted(used) if end.startswith(f"{where}:")]
         body["bridges"] = draw(_bridges(subnet, body["interfaces"], ports))
+    _open_rings(namespaces, [ends for _number, ends in wires])
     for namespace in names:
         draw_more = [{"to": "198.51.100.0/24", "type": "blackhole"}, {"to": "2001:db8:f::/48", "type": "unreachable"}]
         draw_more.append({"to": "203.0.113.0/24", "type": "prohibit", "metric": 7, "table": 77})
@@ -140,6 +141,21 @@ def _interfaces(draw: st.DrawFn, number: int, side: int, v6: bool, mtu: int | No
 @st.composite
 def _bridges(draw: st.DrawFn, subnet: int, interfaces: Document, ends: list[str]) -> Document:
     return {"br0": draw(_bridge(subnet, interfaces, ends))} if draw(st.integers(0, 2)) == 0 else {}
+
+
+def _open_rings(namespaces: dict[str, Any], wires: list[tuple[str, ...]]) -> None:
+    """Leave no ring of bridges: what goes round in one for ever leaves no time for anything else."""
+    sea = {name: name for name in namespaces}
+    for wire in wires:
+        one, other = (end.split(":") for end in wire)
+        ports = [body["ports"] for name, _end in (one, other) for body in namespaces[name]["bridges"].values()]
+        if len(ports) < 2 or one[1] not in ports[0] or other[1] not in ports[1]:
+            continue
+        if sea[one[0]] == sea[other[0]]:
+            del ports[0][one[1]]
+        else:
+            joined = sea[one[0]]
+            sea = {name: sea[other[0]] if home == joined else home for name, home in sea.items()}
 
 
 @st.composite
