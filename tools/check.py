@@ -142,13 +142,13 @@ def sanity(run: Run) -> None:
 
 
 def units(run: Run) -> None:
-    """ansible-test units, on the newest controller's Python and the oldest target's."""
+    """ansible-test units on the oldest target's Python, if it is there: `planner` has them on a controller's."""
     test = AnsibleTest(newest_controller())
     test.stage()
-    for version in [test.version, *({(3, 9)} & set(pythons()))]:
-        title = f"ansible-test units, {ansible_core(test.commands)}, Python {dotted(version)}"
-        results = f"python{dotted(version)}-*-units.xml"
-        run.check(title, *test.command("units", python=version), cwd=test.tree, junit=(test.junit, results))
+    version = (3, 9) if (3, 9) in pythons() else test.version
+    title = f"ansible-test units, {ansible_core(test.commands)}, Python {dotted(version)}"
+    results = f"python{dotted(version)}-*-units.xml"
+    run.check(title, *test.command("units", python=version), cwd=test.tree, junit=(test.junit, results))
 
 
 def integration(run: Run) -> None:

@@ -10,8 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from controller import Controller
 from throwaway import differences, ip, snapshot, without
+
+pytestmark = pytest.mark.once
 
 AUDIT = "playbooks/audit.yml"
 FILES = [f"playbooks/topologies/{name}.yml" for name in ("routed", "bridged", "containers")]

@@ -12,6 +12,8 @@ import pytest
 from controller import Controller, Play, apply_role, play
 from throwaway import snapshot, throwaway_host
 
+pytestmark = pytest.mark.once
+
 
 def test_role_and_document_make_the_same(ansible: Controller, tmp_path: Path) -> None:
     """labs.md L1: role, then captured as a document, then applied elsewhere, then the role again."""

@@ -28,6 +28,8 @@ from throwaway import (
     without_bridge_netfilter,
 )
 
+pytestmark = pytest.mark.once
+
 Document = dict[str, Any]
 
 #: What stays behind: folders, and the lock of iptables.
