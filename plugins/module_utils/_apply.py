@@ -270,7 +270,9 @@ class Application:
             memory.append(self._lab, self._plan.shared)
         if self._plan.forgotten or any(step.remember for step in self._journal):
             gone = {entry[:4] for entry in self._plan.forgotten}
-            memory.rewrite(self._lab, [entry for entry in memory.recall(self._lab) if entry[:4] not in gone])
+            gone |= {entry[:4] for entry in self._plan.rebased}
+            kept = [entry for entry in memory.recall(self._lab) if entry[:4] not in gone]
+            memory.rewrite(self._lab, kept + self._plan.rebased)
 
     def leave(self) -> None:
         """Leave what was done as it is, for good or to another process, which has a copy of this journal."""

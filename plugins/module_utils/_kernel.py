@@ -148,11 +148,13 @@ def _default_vlans(bridge: Link | None) -> tuple[Vlan, ...]:
 def _own_mtu(state: State, end: Endpoint) -> list[c.Change]:
     """What gives a bridge its MTU back after its ports are as they were; nothing if it is that of its ports.
 
-    On the way there it may have had theirs, which may have been too small for IPv6.
+    On the way there it may have had theirs, which may have been too small for IPv6: a bridge that is made again on the
+    way back does not know yet that it has its own.
     """
     bridge = state.link(end) if end.interface else None
     if not bridge or bridge.mtu == smallest_mtu(state, end):
         return []
+    bridge.own_mtu = True
     again = [address for address in bridge.addresses if address.family == 6]
     return [c.SetLink(end, mtu=bridge.mtu), *(c.AddAddress(end, address) for address in again)]
 
@@ -160,7 +162,7 @@ def _own_mtu(state: State, end: Endpoint) -> list[c.Change]:
 def _adjust_mtu(state: State, end: Endpoint) -> list[c.Change]:
     """A bridge takes the smallest MTU of its ports (br_mtu_auto_adjust()), until somebody has changed its own."""
     bridge = state.link(end) if end.interface else None
-    if not bridge:
+    if not bridge or bridge.own_mtu:
         return []
     before, bridge.mtu = bridge.mtu, smallest_mtu(state, end)
     return _lose_ipv6(state, end) if bridge.mtu < IPV6_MIN_MTU <= before else []
@@ -292,6 +294,7 @@ def _set_link(state: State, change: c.SetLink) -> list[c.Change]:
         if change.mtu < IPV6_MIN_MTU <= link.mtu:
             undo += _lose_ipv6(state, change.end)
         link.mtu = change.mtu
+        link.own_mtu = link.kind == "bridge"
         undo += _adjust_mtu(state, bridge)
     if change.mac is not None:
         link.mac = change.mac

@@ -283,6 +283,8 @@ class Link:
     #: What it is a part of that is no bridge, such as a bond; and what it lies on, as a VLAN does.
     controller: str = ""
     lower: str = ""
+    #: A bridge that was seen to have another MTU than its ports', or was given one: it follows them no more.
+    own_mtu: bool = field(default=False, compare=False)
     #: The kernel-made addresses (link-local, 127.0.0.1, ::1), which are never planned.
     kernel_addresses: tuple[Address, ...] = ()
 

@@ -24,6 +24,7 @@ import socket
 import struct
 import subprocess
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -566,6 +567,8 @@ _LIBRARY = "libnftables.so.1"
 
 _PROGRAM_SECONDS = 60
 
+_PAUSES_SECONDS = (0.01, 0.1)
+
 _NETLINK_NETFILTER = 12
 #: include/uapi/linux/netfilter.h, netfilter/nfnetlink.h (NFNL_SUBSYS_NFTABLES) and netfilter/nf_tables.h
 _NFPROTO_INET = 1
@@ -605,15 +608,26 @@ def _ask(commands: list[_Json]) -> tuple[bool, bytes, str]:
 
 
 def _run(commands: str, as_json: bool) -> tuple[bool, bytes, str]:
+    """As ``_ask``. libnftables fails without a word at times on a busy machine, for no fault of what it was asked.
+
+    All that it is asked here is one transaction, and asking it twice makes what asking once does.
+    """
+    for pause in (*_PAUSES_SECONDS, 0):
+        status, output, error = _run_once(commands, as_json)
+        if status == 0 or error.strip():
+            break
+        time.sleep(pause)
+    return status != 0, output, _first_line(error)
+
+
+def _run_once(commands: str, as_json: bool) -> tuple[int, bytes, bytes]:
     text = commands.encode("utf-8", "surrogateescape")
     binding, program = _binding(), _program()
     if binding is not None:
-        status, output, error = _ask_binding(binding, text, as_json)
-    elif program is not None:
-        status, output, error = _ask_program(program, text, as_json)
-    else:
-        raise Missing("nftables: neither its Python binding nor the program nft is on this machine")
-    return status != 0, output, _first_line(error)
+        return _ask_binding(binding, text, as_json)
+    if program is not None:
+        return _ask_program(program, text, as_json)
+    raise Missing("nftables: neither its Python binding nor the program nft is on this machine")
 
 
 def _ask_binding(binding: Any, text: bytes, as_json: bool) -> tuple[int, bytes, bytes]:

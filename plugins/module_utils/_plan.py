@@ -75,6 +75,8 @@ class Plan:
     shared: list[Remembered] = field(default_factory=list)
     #: What another lab wants to stay, and puts back in the end, by that lab.
     handed_over: dict[str, list[Remembered]] = field(default_factory=dict)
+    #: What goes on being remembered, of something that was as it was before only because of what goes back now.
+    rebased: list[Remembered] = field(default_factory=list)
     #: What was remembered of namespaces that are gone. The kernel gives a new one the same inode at times.
     expired: list[Remembered] = field(default_factory=list)
     #: The backend that holds the rules of translation, by namespace, where there are any.

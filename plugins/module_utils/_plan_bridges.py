@@ -35,6 +35,12 @@ from ._model import (
 #: The spanning tree's settings that depend on each other.
 _SPANNING = {"stp", "forward_delay"}
 
+#: Settings that cannot be seen at times, and when.
+_HIDDEN = {
+    "ageing_time": "its spanning tree minds a change of the topology, which takes less than a minute",
+    "forward_delay": "it follows another bridge, which is the root of its spanning tree",
+}
+
 if TYPE_CHECKING:
     from ._plan import Planner
 
@@ -101,23 +107,35 @@ class Bridges:
         for end, wanted, bridge in self._bridges():
             link = self._planner.state.namespaces[end.namespace].links[end.interface]
             shall = self._complete(bridge.settings, BRIDGE_DEFAULTS, link.bridge)
-            hidden = link.index and "ageing_time" not in link.bridge
-            if hidden and shall.pop("ageing_time", -1) >= 0:
-                self._planner.result.warnings.append(
-                    f"the ageing_time of the bridge {end} cannot be seen while its spanning tree minds a change of the "
-                    "topology, which takes less than a minute; it is not compared"
-                )
+            same_tree = shall.get("stp", link.bridge["stp"]) == link.bridge["stp"] and not self._loses_port(end, bridge)
+            if link.index and same_tree:
+                self._leave_out_hidden(end, bridge, shall, link.bridge)
             settings = _differing(shall, link.bridge)
             self._check(wanted, link, dict(settings))
             if settings:
                 before = tuple((name, link.bridge[name]) for name, _value in settings if name in link.bridge)
                 self._planner.do(c.SetBridge(end, settings, before, wanted.path))
 
+    def _loses_port(self, end: Endpoint, bridge: WantedBridge) -> bool:
+        before = self._planner.before.namespaces.get(end.namespace)
+        there = {link.name for link in before.links.values() if link.master == end.interface} if before else set()
+        return bool((there - bridge.ports.keys()) & (there if bridge.purge else set(bridge.absent_ports)))
+
+    def _leave_out_hidden(
+        self, end: Endpoint, bridge: WantedBridge, shall: dict[str, int], there: dict[str, int]
+    ) -> None:
+        """What a spanning tree has changed for the time being, and so nobody can see, is not compared."""
+        for name, why in _HIDDEN.items():
+            if name not in there and shall.pop(name, None) is not None and name in bridge.settings:
+                self._planner.result.warnings.append(
+                    f"the {name} of the bridge {end} cannot be seen while {why}; it is not compared"
+                )
+
     def _check(self, wanted: WantedLink, link: Link, settings: dict[str, int]) -> None:
         """What this bridge, or this kernel, does not take."""
         path = f"{wanted.path}." if self._wanted.whole else ""
         after = {**link.bridge, **settings}
-        delay = after.get("forward_delay", 0)
+        delay = after.get("forward_delay", FORWARD_DELAY[0])
         if after.get("stp") and not FORWARD_DELAY[0] <= delay <= FORWARD_DELAY[1] and settings.keys() & _SPANNING:
             key = "forward_delay" if "forward_delay" in settings else "stp"
             text = f"the bridge would have a forward_delay of {delay / 100:g} (seconds); with 'stp' it is from 2 to 30"
@@ -131,7 +149,8 @@ class Bridges:
         """In a whole document what is not said is the kernel's default, as far as this kernel has it at all."""
         if not self._wanted.whole:
             return dict(settings)
-        return {**{name: value for name, value in defaults.items() if name in there}, **settings}
+        known = {name: value for name, value in defaults.items() if name in there or name in _HIDDEN}
+        return {**known, **settings}
 
     # --- ports -------------------------------------------------------------------------------------------------------
 

@@ -107,7 +107,20 @@ class Memories:
                     result.handed_over.setdefault(heir, []).append(entry)
                 else:
                     self._put_one_back(entry, namespace)
+                    result.rebased += self._rebased(entry)
                 result.forgotten.append(entry)
+
+    def _rebased(self, gone: Remembered) -> Iterator[Remembered]:
+        """Sysctls that the lab still sets, and that were what they were before only because of one that goes back."""
+        if gone.kind != "sysctl" or gone.before is None or gone.after is None:
+            return
+        for entry in self._entries[self._entries.index(gone) + 1 :]:
+            if entry[:3] != gone[:3] or not self._still_wanted(entry):
+                continue
+            implied = consequence(entry.object, gone.object, gone.after)
+            if implied is not None and implied == entry.before:
+                known = (e.before for e in self._entries if e.kind == "consequence" and e[1:4] == entry[1:4])
+                yield entry._replace(before=next(known, consequence(entry.object, gone.object, gone.before)))
 
     def _heir(self, entry: Remembered) -> str:
         """Another lab that needs what this one has changed; empty if there is none."""

@@ -66,10 +66,12 @@ options:
   ageing_time:
     description:
       - How many seconds the bridge remembers on which port it has last heard a MAC address. It is V(300) on a new bridge.
+      - While the spanning tree minds a change of the topology, it cannot be seen and is not compared; a warning says so.
     type: float
   forward_delay:
     description:
       - How many seconds a port listens, and then learns, before it forwards, where O(stp) is on. It is V(15) on a new bridge.
+      - A bridge that is not the root of the spanning tree shows that one's. It is not compared there; a warning says so.
     type: float
   vlan_filtering:
     description:

@@ -17,7 +17,7 @@ from ansible_collections.nslab.netns.plugins.module_utils._model import BIRTH_GR
 from ansible_collections.nslab.netns.plugins.module_utils._netlink.session import Session
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from applying import fail_each_call, host_without_lab_traces, kill_at, module, refused, run
-from throwaway import differences, ip, ip_json, ping, snapshot, within
+from throwaway import differences, eventually, ip, ip_json, ping, snapshot, within
 
 pytestmark = pytest.mark.usefixtures("host")
 
@@ -188,6 +188,41 @@ def test_a_bridge_has_the_mtu_that_is_asked_for_whatever_its_ports_have() -> Non
     del document["namespaces"]["host"]["bridges"]["br0"]["mtu"]
     run(document)
     assert ip_json(None, "link", "show", "br0")[0]["mtu"] == 1300
+
+
+def test_addresses_of_a_bridge_with_its_own_mtu_survive_small_ports_that_leave_last() -> None:
+    document = bridged(mtu=1500, addresses=[{"address": "fd00::9/64", "nodad": True}])
+    document["namespaces"]["beijing"]["interfaces"]["eth0-b"] = {"mtu": 1200}
+    document["namespaces"]["host"]["interfaces"] = {"veth-b": {"mtu": 1200}}
+    run(document)
+    document["namespaces"]["host"]["bridges"]["br0"] = {"ports": {}}
+    predicted = run(document, check=True)
+    assert "remove address host:br0 fd00::9/64 nodad" in predicted
+    assert run(document) == predicted
+    assert run(document) == []
+
+
+def spanning(**settings: Any) -> Document:
+    """Two bridges on one wire; the host's is the root, with a delay of its own."""
+    root = {"mac": "02:00:00:00:00:01", "stp": True, "forward_delay": 4, "ports": {"r0": {}}}
+    other = {"mac": "02:00:00:00:00:02", "ports": {"e0": {}}, **settings}
+    namespaces = {"host": {"bridges": {"br0": root}}, "other": {"bridges": {"br0": other}}}
+    return {"name": "tree", "namespaces": namespaces, "links": [{"endpoints": ["host:r0", "other:e0"]}]}
+
+
+def delay_in_other() -> int:
+    found: int = ip_json("other", "-details", "link", "show", "br0")[0]["linkinfo"]["info_data"]["forward_delay"]
+    return found
+
+
+def test_what_a_bridge_has_from_the_root_of_the_spanning_tree_is_no_drift() -> None:
+    run(spanning(stp=True, forward_delay=9))
+    eventually(lambda: delay_in_other() == 400, "the bridge follows the root")
+    assert run(spanning(stp=True, forward_delay=9)) == []
+    # What could not be seen is set once the spanning tree goes.
+    run(spanning(stp=False, forward_delay=9))
+    run({**spanning(forward_delay=9), "links": [], "namespaces": {"other": {"bridges": {"br0": {"ports": {}}}}}})
+    assert delay_in_other() == 1500
 
 
 @pytest.mark.parametrize("way", ["create", "change", "remove"])

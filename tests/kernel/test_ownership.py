@@ -18,7 +18,7 @@ from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
 from ansible_collections.nslab.netns.plugins.module_utils._model import BIRTH_GROUP
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, routed
 from applying import host_without_lab_traces, refused, run, words
-from throwaway import differences, eventually, inside, ip, ip_json, named_namespaces, snapshot, sysctls, without
+from throwaway import differences, eventually, inside, ip, ip_json, named_namespaces, snapshot, sysctls, within, without
 
 pytestmark = pytest.mark.usefixtures("host")
 
@@ -307,3 +307,14 @@ def _with_route(route: Document) -> Document:
         },
         "links": [{"endpoints": ["host:h0", "far:eth0"]}],
     }
+
+
+def test_a_sysctl_forgets_what_it_was_because_of_another_one_that_is_gone() -> None:
+    def passing_on(**sysctls: int) -> Document:
+        sysctls = {f"net.ipv4.{name}": value for name, value in sysctls.items()}
+        return {"name": "lab", "namespaces": {"a": {"interfaces": {"lo": {}}, "sysctls": sysctls}}}
+
+    run(passing_on(ip_forward=1, **{"conf.lo.forwarding": 0}))
+    run(passing_on(**{"conf.lo.forwarding": 0}))
+    assert run(passing_on()) == []
+    assert within("a", "sysctl", "-n", "net.ipv4.conf.lo.forwarding").strip() == "0"

@@ -170,8 +170,8 @@ def _link(link: dict[str, Any]) -> dict[str, Any]:
     info = link.get("linkinfo", {})
     data = info.get("info_data", {})
     if data.get("stp_state"):
-        # The kernel has another one while the topology changes.
-        del data["ageing_time"]
+        # The kernel has another one while the topology changes, and that of the root of the spanning tree.
+        del data["ageing_time"], data["forward_delay"]
     return {
         **{key: value for key, value in link.items() if key not in _PASSING},
         "flags": sorted(set(link["flags"]) - _CARRIER),

@@ -68,7 +68,7 @@ PORT_ATTRIBUTES = {
     "neigh_suppress": 32,
     "isolated": 33,
 }
-_IFLA_BR_TOPOLOGY_CHANGE = 14
+_IFLA_BR_ROOT_ID, _IFLA_BR_BRIDGE_ID, _IFLA_BR_TOPOLOGY_CHANGE = 10, 11, 14
 _BRIDGE_NAMES = {attribute: name for name, attribute in BRIDGE_ATTRIBUTES.items()}
 _PORT_NAMES = {attribute: name for name, attribute in PORT_ATTRIBUTES.items()}
 _IFLA_AF_SPEC, _IFLA_BRIDGE_VLAN_INFO = 26, 2
@@ -238,8 +238,12 @@ def _link(body: bytes) -> RawLink:  # noqa: C901 - one branch for each attribute
 def _bridge(data: bytes) -> dict[str, int]:
     found = _named_numbers(data, _BRIDGE_NAMES)
     # While the spanning tree minds a change, ageing_time is another one than what was set (__br_set_topology_change()).
-    if found.get("stp") and any(dict(attributes(data)).get(_IFLA_BR_TOPOLOGY_CHANGE, b"")):
+    values = dict(attributes(data))
+    if found.get("stp") and any(values.get(_IFLA_BR_TOPOLOGY_CHANGE, b"")):
         found.pop("ageing_time", None)
+    # A bridge that is not the root takes the root's delay (br_record_config_timeout_values()), and shows that one.
+    if values.get(_IFLA_BR_ROOT_ID) != values.get(_IFLA_BR_BRIDGE_ID):
+        found.pop("forward_delay", None)
     return found
 
 
