@@ -282,8 +282,10 @@ def _move_link(state: State, change: c.MoveLink) -> list[c.Change]:
 
 def _set_link(state: State, change: c.SetLink) -> list[c.Change]:
     link = state.namespaces[change.end.namespace].links[change.end.interface]
+    # A bridge that was given an MTU keeps it when its ports go: on the way back it gets the one that it had at first.
+    mtu = change.before[0] if link.kind == "bridge" and change.before[0] else link.mtu
     before = (
-        None if change.mtu is None else link.mtu,
+        None if change.mtu is None else mtu,
         None if change.mac is None else link.mac,
         None if change.alias is None else link.alias,
     )

@@ -120,7 +120,10 @@ class Memories:
             implied = consequence(entry.object, gone.object, gone.after)
             if implied is not None and implied == entry.before:
                 known = (e.before for e in self._entries if e.kind == "consequence" and e[1:4] == entry[1:4])
-                yield entry._replace(before=next(known, consequence(entry.object, gone.object, gone.before)))
+                before = next(known, consequence(entry.object, gone.object, gone.before))
+                yield entry._replace(
+                    before=before, after=self._wanted.namespaces[entry.namespace].sysctls[entry.object].value
+                )
 
     def _heir(self, entry: Remembered) -> str:
         """Another lab that needs what this one has changed; empty if there is none."""
