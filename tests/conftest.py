@@ -5,8 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from pathlib import Path
+
+with contextlib.suppress(ImportError):
+    from hypothesis import settings
+
+    # The same examples each time, so that a change is what makes a test fail; others with each seed.
+    settings.register_profile("nslab", derandomize="NSLAB_SEED" not in os.environ)
+    settings.load_profile("nslab")
 
 ROOT = Path(__file__).resolve().parent.parent
 

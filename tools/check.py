@@ -105,7 +105,9 @@ def trust(run: Run) -> None:
     COUNTS.parent.mkdir(parents=True, exist_ok=True)
     COUNTS.write_text("")
     environment = {"NSLAB_COUNTS": str(COUNTS)}
-    run.pytest(f"Python {dotted(version)}, in numbers", commands, ["tests/trust"], environment, on=THROWAWAY_HOST)
+    title = f"Python {dotted(version)}, in numbers"
+    # Where a link goes, the kernel waits for a grace period.
+    run.pytest(title, commands, ["tests/trust"], environment, on=THROWAWAY_HOST, workers=4)
     for line in COUNTS.read_text().splitlines():
         what, number = json.loads(line)
         run.counts[what] = run.counts.get(what, 0) + number
@@ -237,12 +239,15 @@ class Run:
         paths: list[str],
         environment: dict[str, str] | None = None,
         on: str | None = None,
+        workers: int = 2,
     ) -> bool:
-        """Run test folders, `on` a throw-away host: what a test forgets to isolate cannot reach the machine either."""
+        """Run test folders, `on` a throw-away host: what a test forgets to isolate cannot reach the machine either.
+
+        There are as many ``workers`` for each processor: most tests wait for the kernel.
+        """
         results = CACHE / "junit" / f"{re.sub('[^a-z0-9.]+', '-', title.lower())}.xml"
-        # Most tests wait for the kernel, not for a processor.
-        workers = 2 * (os.cpu_count() or 1)
-        pytest = [str(commands / "python"), "-m", "pytest", f"--numprocesses={workers}", f"--junit-xml={results}"]
+        processes = f"--numprocesses={workers * (os.cpu_count() or 1)}"
+        pytest = [str(commands / "python"), "-m", "pytest", processes, f"--junit-xml={results}"]
         return self.check(
             f"pytest {shlex.join(paths)}, {title}",
             [*([on] if on else []), *pytest, *paths, *self._pytest_arguments],

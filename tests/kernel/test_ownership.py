@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 from pathlib import Path
@@ -309,12 +310,36 @@ def _with_route(route: Document) -> Document:
     }
 
 
-def test_a_sysctl_forgets_what_it_was_because_of_another_one_that_is_gone() -> None:
-    def passing_on(**sysctls: int) -> Document:
-        sysctls = {f"net.ipv4.{name}": value for name, value in sysctls.items()}
-        return {"name": "lab", "namespaces": {"a": {"interfaces": {"lo": {}}, "sysctls": sysctls}}}
+def _passing_on(ip_forward: int | None, lo: int | None) -> Document:
+    """Both sysctls, or one, or none: the kernel sets the second one with the first."""
+    both = {"net.ipv4.ip_forward": ip_forward, "net.ipv4.conf.lo.forwarding": lo}
+    sysctls = {key: value for key, value in both.items() if value is not None}
+    return {"name": "lab", "namespaces": {"a": {"interfaces": {"lo": {}}, "sysctls": sysctls}}}
 
-    run(passing_on(ip_forward=1, **{"conf.lo.forwarding": 0}))
-    run(passing_on(**{"conf.lo.forwarding": 0}))
-    assert run(passing_on()) == []
+
+def test_a_sysctl_forgets_what_it_was_because_of_another_one_that_is_gone() -> None:
+    run(_passing_on(1, 0))
+    run(_passing_on(None, 0))
+    assert run(_passing_on(None, None)) == []
     assert within("a", "sysctl", "-n", "net.ipv4.conf.lo.forwarding").strip() == "0"
+
+
+def test_what_sysctls_were_is_known_whatever_the_order_in_which_they_come_and_go() -> None:
+    """From nothing through any two states that a lab may want, there and back."""
+
+    def forwarding() -> list[str]:
+        every = [f"net.ipv4.conf.{name}.forwarding" for name in ("lo", "all", "default")]
+        return within("a", "sysctl", "-n", "net.ipv4.ip_forward", *every).split()
+
+    states = [(ip_forward, lo) for ip_forward in (None, 0, 1) for lo in (None, 0, 1)]
+    fresh = {}
+    for state in states:
+        run(_passing_on(*state))
+        fresh[state] = forwarding()
+        run({"name": "lab"}, absent=True)
+    for way in itertools.product(states, repeat=3):
+        if way[0] != way[1] != way[2]:
+            for state in way:
+                run(_passing_on(*state))
+            assert forwarding() == fresh[way[-1]], way
+            run({"name": "lab"}, absent=True)

@@ -17,13 +17,14 @@ from ansible_collections.nslab.netns.plugins.module_utils._errors import KernelE
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, documents
 from applying import MUTATING, failing_call, kill_at, run
 from counting import count
-from hypothesis import HealthCheck, Phase, given, settings
+from generating import generated, telling
+from hypothesis import given
 from oracle import look, without_identity
 from throwaway import differences, throwaway_host
 
 #: How many generated documents there are, in parts that go to several processes.
-DOCUMENTS = int(os.environ.get("NSLAB_FAULT_DOCUMENTS", "0"))
-PARTS = 25
+DOCUMENTS = int(os.environ.get("NSLAB_FAULT_DOCUMENTS", "50"))
+PARTS = 50
 
 _TOPOLOGIES = Path(__file__).parent.parent.parent / "playbooks/topologies"
 
@@ -128,24 +129,17 @@ def test_a_lab_is_killed_after_every_call(lab: str) -> None:
         count(KILLED, is_killed_everywhere(LABS[lab]))
 
 
-@pytest.mark.skipif(not DOCUMENTS, reason="NSLAB_FAULT_DOCUMENTS says how many documents; 50 take half an hour so far")
 @pytest.mark.parametrize("part", range(PARTS))
 def test_every_call_of_generated_documents_fails_or_is_the_last(monkeypatch: pytest.MonkeyPatch, part: int) -> None:
     """From nothing where it is killed, from another document where it fails."""
 
-    @settings(
-        # The first one that is drawn is always the least.
-        max_examples=1 - (-DOCUMENTS // PARTS),
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-        database=None,
-    )
+    @generated(part, -(-DOCUMENTS // PARTS))
     @given(first=documents(), document=documents())
     def holds(first: Document, document: Document) -> None:
-        count(FAILED, fails_everywhere(monkeypatch, document, first))
-        with throwaway_host():
-            count(KILLED, is_killed_everywhere(document))
+        with telling(first, document):
+            count(FAILED, fails_everywhere(monkeypatch, document, first))
+            with throwaway_host():
+                count(KILLED, is_killed_everywhere(document))
 
     holds()
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import pytest
@@ -14,7 +13,8 @@ from ansible_collections.nslab.netns.plugins.module_utils._document import read_
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, documents
 from applying import words
 from counting import count
-from hypothesis import HealthCheck, Phase, given, settings
+from generating import generated, telling
+from hypothesis import given
 from hypothesis import strategies as st
 from oracle import look, without_identity
 from throwaway import differences, throwaway_host
@@ -57,10 +57,10 @@ class _Chain:
             raise self._broken
         first, self._first = self._first, second
         try:
-            self._go_on(second)
+            with telling(first, second):
+                self._go_on(second)
         except Exception as error:
             self._broken = error
-            error.args = (f"{error}\nfrom {json.dumps(first)}\nto {json.dumps(second)}",)
             raise
 
     def _go_on(self, second: Document) -> None:
@@ -90,14 +90,8 @@ def test_check_is_apply_and_any_document_leads_to_any_other(part: int) -> None:
     with throwaway_host():
         chain = _Chain()
 
-        @settings(
-            max_examples=-(-PAIRS // PARTS),
-            deadline=None,
-            # Neither shrinking nor trying again: what came before is part of an example.
-            phases=[Phase.generate],
-            suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
-            database=None,
-        )
+        # Neither shrinking nor trying again: what came before is part of an example.
+        @generated(part, -(-PAIRS // PARTS))
         @given(second=st.one_of(documents(), documents(many=True)))
         def holds(second: Document) -> None:
             chain.go_on(second)
