@@ -205,6 +205,7 @@ class Application:
     def roll_back(self) -> list[str]:
         """Take back what was done, the last first. Returns what could not be taken back, in words."""
         remains = []
+        late = []
         self._takes_back = True
         for removes, steps in itertools.groupby(reversed(self._journal), _is_undone_by_removal):
             together = list(steps)
@@ -217,7 +218,16 @@ class Application:
                 except _GoneMeanwhile:
                     pass
                 except Exception as error:  # noqa: BLE001 - whatever it is, the rest has to be taken back
-                    remains.append(f"{change.describe()}: {_words(error)}")
+                    if _lacks_its_gateway(change, error):
+                        late.append(change)
+                    else:
+                        remains.append(f"{change.describe()}: {_words(error)}")
+        # What leads to the gateway of such a route was changed before it, and is back only now.
+        for change in late:
+            try:
+                self._make(change)
+            except Exception as error:  # noqa: BLE001 - as above
+                remains.append(f"{change.describe()}: {_words(error)}")
         remains += self._settle_bridges() if self._journal else ()
         self._journal.clear()
         self._takes_back = False
@@ -484,6 +494,13 @@ class Application:
 def _leaves_from(step: c.Step) -> str:
     """The namespace from which a step removes a link and does no more; empty for another step."""
     return step.change.end.namespace if isinstance(step.change, c.RemoveLink) and not step.remember else ""
+
+
+def _lacks_its_gateway(change: c.Change, error: Exception) -> bool:
+    """Does the kernel refuse a route as nothing leads to its gateway by the device that it names?"""
+    if not isinstance(change, (c.AddRoute, c.ReplaceRoute)) or not isinstance(error, KernelError):
+        return False
+    return error.number in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL)
 
 
 def _is_undone_by_removal(step: c.Step) -> bool:
