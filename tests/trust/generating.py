@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
-from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 
 #: Each seed leads to other examples.
 _SEED = int(os.environ.get("NSLAB_SEED", "0"))
@@ -29,6 +29,9 @@ def generated(part: int, examples: int) -> Callable[[Callable[..., Any]], Callab
             suppress_health_check=list(HealthCheck),
             database=None,
             derandomize=False,
+            # `telling` says it in two lines.
+            verbosity=Verbosity.quiet,
+            print_blob=False,
         )(test)
         return seed(1_000 * _SEED + part)(settled)
 
@@ -41,5 +44,5 @@ def telling(first: Document, document: Document) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        error.args = (f"{error}\nfrom {json.dumps(first)}\nto {json.dumps(document)}",)
+        error.add_note(f"from {json.dumps(first)}\nto {json.dumps(document)}")
         raise
