@@ -190,6 +190,9 @@ def _bridge(draw: st.DrawFn, subnet: int, interfaces: Document, ends: list[str])
             },
         )
     )
+    if body.get("stp"):
+        # A spanning tree hides them at times, so that a moment decides whether another value is seen and changed.
+        body |= {"ageing_time": 300, "forward_delay": 2}
     small = [1500] if "mtu" in body else [interfaces[name].get("mtu", 1500) for name in ports]
     pool: list[Any] = [f"10.200.{subnet}.1/24", f"10.200.{subnet}.2/24"]
     if min(small, default=1500) >= 1280:
