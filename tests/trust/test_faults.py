@@ -23,8 +23,8 @@ from oracle import look, without_identity
 from throwaway import differences, throwaway_host
 
 #: How many generated documents there are, in parts that go to several processes.
-DOCUMENTS = int(os.environ.get("NSLAB_FAULT_DOCUMENTS", "50"))
-PARTS = 50
+DOCUMENTS = int(os.environ.get("NSLAB_FAULT_DOCUMENTS", "10"))
+PARTS = min(DOCUMENTS, 50)
 
 _TOPOLOGIES = Path(__file__).parent.parent.parent / "playbooks/topologies"
 
