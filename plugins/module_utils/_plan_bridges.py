@@ -107,7 +107,9 @@ class Bridges:
         for end, wanted, bridge in self._bridges():
             link = self._planner.state.namespaces[end.namespace].links[end.interface]
             shall = self._complete(bridge.settings, BRIDGE_DEFAULTS, link.bridge)
-            same_tree = shall.get("stp", link.bridge["stp"]) == link.bridge["stp"] and not self._loses_port(end, bridge)
+            same_tree = shall.get("stp", link.bridge.get("stp")) == link.bridge.get("stp") and not self._loses_port(
+                end, bridge
+            )
             if link.index and same_tree:
                 self._leave_out_hidden(end, bridge, shall, link.bridge)
             settings = _differing(shall, link.bridge)

@@ -57,16 +57,15 @@ MIDDLES: dict[str, tuple[Callable[[], bool], str]] = {
 def test_a_killed_module(ansible: Controller, reached: Callable[[], bool], what: str) -> None:
     """Nothing can be taken back by a process that is no more: what is half-built is what the next run finds."""
     before = snapshot()
-    run = interrupt(ansible, reached, what, "module", signal.SIGKILL)
+    run = interrupt_in_the_middle(ansible, reached, what, signal.SIGKILL)
     assert run.code != 0, str(run)
     assert named_namespaces(), "it was killed before it had done anything"
-    assert not complete(), "it was killed when all was done"
     converge(ansible, before)
 
 
 def test_a_module_that_is_asked_to_stop_takes_all_back(ansible: Controller) -> None:
     before = snapshot()
-    run = interrupt(ansible, *MIDDLES["among the links"], "module", signal.SIGTERM).failed()
+    run = interrupt_in_the_middle(ansible, *MIDDLES["among the links"], signal.SIGTERM).failed()
     assert "SIGTERM" in run.words
     assert "Everything that this run had done was taken back." in run.words
     folders = ("/run/netns", "/run/nslab")
@@ -80,6 +79,16 @@ def test_an_ansible_playbook_that_is_stopped(ansible: Controller, number: signal
     run = interrupt(ansible, *MIDDLES["among the namespaces"], "controller", number)
     assert run.code != 0, str(run)
     converge(ansible, before)
+
+
+def interrupt_in_the_middle(ansible: Controller, reached: Callable[[], bool], what: str, number: signal.Signals) -> Run:
+    """Send a signal to the module, and once more to another run if it was done by then."""
+    for _attempt in range(5):
+        run = interrupt(ansible, reached, what, "module", number)
+        if not complete():
+            return run
+        ansible.run(plays("absent")).succeeded()
+    raise AssertionError("each time it was done before the signal came")
 
 
 def interrupt(ansible: Controller, reached: Callable[[], bool], what: str, whom: str, number: signal.Signals) -> Run:
