@@ -23,9 +23,10 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Change the way to this host
-  nslab.netns.ns_route:
-    routes: [{to: 198.51.100.0/24, via: 192.0.2.1}]
+- name: Give this host one more address
+  nslab.netns.ns_link:
+    name: lo
+    addresses: [192.0.2.53/32]
     lab: edge
     revert_after: 60
 
@@ -46,12 +47,12 @@ confirmed:
     purpose:
       description: The module, and the lab.
       type: str
-      sample: nslab.netns.ns_route for lab edge
+      sample: nslab.netns.ns_link for lab edge
     changes:
       description: Its changes, each as a sentence.
       type: list
       elements: str
-      sample: ["add route host 198.51.100.0/24 via 192.0.2.1 dev eth0"]
+      sample: ["add address host:lo 192.0.2.53/32"]
     until:
       description: When it would have been taken back, in UTC.
       type: str
@@ -65,7 +66,7 @@ reverted:
     - What was taken back, for want of a confirmation.
   returned: failure, if it was
   type: dict
-  sample: {"purpose": "nslab.netns.ns_route for lab edge", "reverted": "2026-01-31T23:59:59Z", "remains": []}
+  sample: {"purpose": "nslab.netns.ns_link for lab edge", "reverted": "2026-01-31T23:59:59Z", "remains": []}
 """
 
 import os

@@ -109,7 +109,17 @@ EXAMPLES = r"""
 
 - name: Keep a change only if packets get through, and take it back after a minute if this host is not reached any more
   nslab.netns.topology:
-    topology: "{{ lookup('ansible.builtin.file', 'gateway.yml') | from_yaml }}"
+    topology:
+      name: gateway
+      namespaces:
+        host:
+          interfaces: {gw0: {addresses: [192.0.2.1/30]}}
+        gateway:
+          interfaces: {eth0: {addresses: [192.0.2.2/30]}}
+      links:
+        - endpoints: ["host:gw0", "gateway:eth0"]
+      probes:
+        - {from: host, to: 192.0.2.2}
     commit: probes
     revert_after: 60
 
