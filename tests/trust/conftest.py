@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ for folder in ("..", "../kernel", "."):
 
 with contextlib.suppress(ImportError):
     # Each look at legacy iptables is a process that imports this. Those of the tests inherit it.
-    import iptc  # noqa: F401
+    importlib.import_module("iptc")
 
 # As on a managed host, where the distribution's Python has nftables' binding: a process less for each question.
 _BINDING = Path("/usr/lib/python3/dist-packages/nftables/__init__.py")
