@@ -20,7 +20,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import FrameType
 from typing import Any, Callable
 
@@ -204,30 +204,19 @@ class Application:
 
     def roll_back(self) -> list[str]:
         """Take back what was done, the last first. Returns what could not be taken back, in words."""
-        remains = []
-        late = []
+        failed: list[tuple[c.Change, Exception]] = []
         self._takes_back = True
         for removes, steps in itertools.groupby(reversed(self._journal), _is_undone_by_removal):
             together = list(steps)
             if removes:
                 self._take_back_links(together)
             # What was removed together is gone by now.
-            for change in (change for step in together for change in step.undo):
-                try:
-                    self._make(change)
-                except _GoneMeanwhile:
-                    pass
-                except Exception as error:  # noqa: BLE001 - whatever it is, the rest has to be taken back
-                    if _lacks_its_gateway(change, error):
-                        late.append(change)
-                    else:
-                        remains.append(f"{change.describe()}: {_words(error)}")
+            failed += self._take_back(change for step in together for change in step.undo)
         # What leads to the gateway of such a route was changed before it, and is back only now.
-        for change in late:
-            try:
-                self._make(change)
-            except Exception as error:  # noqa: BLE001 - as above
-                remains.append(f"{change.describe()}: {_words(error)}")
+        late = [change for change, error in failed if _lacks_its_gateway(change, error)]
+        failed = [(change, error) for change, error in failed if not _lacks_its_gateway(change, error)]
+        failed += self._take_back(late)
+        remains = [f"{change.describe()}: {_words(error)}" for change, error in failed]
         remains += self._settle_bridges() if self._journal else ()
         self._journal.clear()
         self._takes_back = False
@@ -240,6 +229,18 @@ class Application:
             except (NslabError, OSError) as error:
                 remains.append(f"what the lab {lab!r} remembers: {_words(error)}")
         return remains
+
+    def _take_back(self, changes: Iterable[c.Change]) -> list[tuple[c.Change, Exception]]:
+        """Make the changes of a way back. Returns those that fail, whatever it is: the rest has to be taken back."""
+        failed: list[tuple[c.Change, Exception]] = []
+        for change in changes:
+            try:
+                self._make(change)
+            except _GoneMeanwhile:
+                pass
+            except Exception as error:  # noqa: BLE001 - as above
+                failed.append((change, error))
+        return failed
 
     def _take_back_links(self, steps: Sequence[c.Step]) -> None:
         """Remove links that this run has made together, as far as they have an end in one namespace."""

@@ -107,9 +107,8 @@ class Bridges:
         for end, wanted, bridge in self._bridges():
             link = self._planner.state.namespaces[end.namespace].links[end.interface]
             shall = self._complete(bridge.settings, BRIDGE_DEFAULTS, link.bridge)
-            same_tree = shall.get("stp", link.bridge.get("stp")) == link.bridge.get("stp") and not self._loses_port(
-                end, bridge
-            )
+            stp = link.bridge.get("stp")
+            same_tree = shall.get("stp", stp) == stp and not self._loses_port(end, bridge)
             if link.index and same_tree:
                 self._leave_out_hidden(end, bridge, shall, link.bridge)
             settings = _differing(shall, link.bridge)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _apply, _namespaces, _options, _sysctl
 from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
-from ansible_collections.nslab.netns.plugins.module_utils._changes import descriptions
+from ansible_collections.nslab.netns.plugins.module_utils._changes import Description, descriptions
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
 from ansible_collections.nslab.netns.plugins.module_utils._errors import KernelError, NslabError, Refused, StepFailed
 from ansible_collections.nslab.netns.plugins.module_utils._netlink.session import Session
@@ -42,7 +42,11 @@ def run(
 
 
 def words(planned: Plan) -> list[str]:
-    return [str(description) for change in planned.changes for description in descriptions(change)]
+    return list(map(str, described(planned)))
+
+
+def described(planned: Plan) -> list[Description]:
+    return [description for change in planned.changes for description in descriptions(change)]
 
 
 def module(read: Callable[..., Any], **options: Any) -> list[str]:

@@ -11,13 +11,14 @@ import subprocess
 from typing import Any
 
 import pytest
+from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
 from ansible_collections.nslab.netns.plugins.module_utils import _options
 from ansible_collections.nslab.netns.plugins.module_utils._errors import NslabError, Refused
 from ansible_collections.nslab.netns.plugins.module_utils._model import BIRTH_GROUP, BRIDGE_SETTINGS
 from ansible_collections.nslab.netns.plugins.module_utils._netlink.session import Session
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
-from applying import fail_each_call, host_without_lab_traces, kill_at, module, refused, run
-from throwaway import differences, eventually, ip, ip_json, ping, snapshot, within
+from applying import fail_each_call, host_without_lab_traces, kill_at, module, refused, run, words
+from throwaway import differences, eventually, ip, ip_json, ping, snapshot, within, without
 
 pytestmark = pytest.mark.usefixtures("host")
 
@@ -355,6 +356,23 @@ def bridge(name: str, state: str = "present", **more: Any) -> list[str]:
 def bridge_port(bridge: str, *ports: Any, **more: Any) -> list[str]:
     options = {"state": "present", "purge": False, "move": False, **more}
     return module(_options.bridge_port, bridge=bridge, namespace="host", ports=list(ports), **options)
+
+
+def test_ports_of_a_bridge_that_is_not_there_are_predicted_and_refused() -> None:
+    """An earlier task of a check run may be about to make it."""
+    add_links("x")
+    before = snapshot()
+    options = {"state": "present", "purge": False, "move": False, "lab": None}
+    read = _options.bridge_port({"bridge": "br7", "namespace": "host", "ports": ["x"], **options})
+    plan = engine.run(read, check=True)
+    assert "add port host:x of br7" in words(plan)
+    assert plan.assumptions
+    with pytest.raises(Refused, match="br7"):
+        bridge_port("br7", "x")
+    with pytest.raises(Refused, match="nowhere"):
+        module(_options.bridge_port, bridge="br7", ports=["x"], **{**options, "namespace": "nowhere"})
+    folder = "/run/nslab"
+    assert not differences(without(before, folder), without(snapshot(), folder))
 
 
 def add_links(*names: str) -> None:

@@ -597,27 +597,34 @@ def test_an_appended_route_comes_back_in_a_rollback(monkeypatch: pytest.MonkeyPa
     assert run(routed()) == []
 
 
-@pytest.mark.parametrize("net", ["10.{}.0", "2001:db8:{}:"])
-def test_a_route_comes_back_when_the_way_to_its_gateway_is_back(monkeypatch: pytest.MonkeyPatch, net: str) -> None:
+@pytest.mark.parametrize(
+    ("gateway", "beyond", "last"),
+    [
+        ("10.9.0.1/32", "10.8.0.0/24", "10.7.0.0/24"),
+        ("2001:db8:9::1/128", "2001:db8:8::/64", "2001:db8:7::/64"),
+    ],
+    ids=["ipv4", "ipv6"],
+)
+def test_a_route_comes_back_when_the_way_to_its_gateway_is_back(
+    monkeypatch: pytest.MonkeyPatch, gateway: str, beyond: str, last: str
+) -> None:
     """Both change their device: the way to the gateway first, there and back."""
-    length, only = (24, 32) if "." in net else (64, 128)
-    gateway, beyond = f"{net.format(9)}{'.1' if '.' in net else ':1'}", f"{net.format(8)}{'.0' if '.' in net else ':'}"
 
-    def document(device: str, *more: Document) -> Document:
-        ways = [{"to": f"{gateway}/{only}", "dev": device}, {"to": f"{beyond}/{length}", "via": gateway}]
+    def document(device: str, *destinations: str) -> Document:
+        via = gateway.partition("/")[0]
+        routes = [{"to": gateway, "dev": device}, *({"to": to, "via": via} for to in destinations)]
         return {
             "name": "lab",
             "namespaces": {
-                "a": {"interfaces": {"x": {}, "y": {}}, "routes": [*ways, *more]},
+                "a": {"interfaces": {"x": {}, "y": {}}, "routes": routes},
                 "b": {"interfaces": {"x": {}, "y": {}}},
             },
             "links": [{"endpoints": [f"a:{wire}", f"b:{wire}"]} for wire in ("x", "y")],
         }
 
-    run(document("x"))
-    last = {"to": f"{net.format(7)}{'.0' if '.' in net else ':'}/{length}", "via": gateway}
-    assert fail_each_call(monkeypatch, document("y", last)) >= 3
-    assert run(document("y", last)) == []
+    run(document("x", beyond))
+    assert fail_each_call(monkeypatch, document("y", beyond, last)) >= 3
+    assert run(document("y", beyond, last)) == []
 
 
 def test_a_deprecated_ipv4_address_is_one() -> None:

@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
-from ansible_collections.nslab.netns.plugins.module_utils._changes import Description, descriptions
+from ansible_collections.nslab.netns.plugins.module_utils._changes import Description
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, documents
+from applying import described
 from counting import count
 from generating import generated, telling
 from hypothesis import given
@@ -45,9 +45,8 @@ _HIDDEN = re.compile(r" (ageing_time|forward_delay) \S+")
 
 def apply(document: Document, check: bool = False, absent: bool = False, after: Document | None = None) -> list[str]:
     """The changes; ``after`` is the document that stands: its spanning trees may start to hide something meanwhile."""
-    wanted = read_topology(document, absent=absent).wanted
-    changes = [one for change in engine.run(wanted, check=check).changes for one in descriptions(change)]
-    return [str(one) for one in map(_without_hidden, changes, itertools.repeat(after)) if one]
+    changes = described(engine.run(read_topology(document, absent=absent).wanted, check=check))
+    return [str(change) for change in (_without_hidden(change, after) for change in changes) if change]
 
 
 def _without_hidden(change: Description, standing: Document | None) -> Description | None:
