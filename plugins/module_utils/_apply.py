@@ -36,6 +36,7 @@ from ._nat import IPTABLES
 from ._netlink import conf, decode, encode
 from ._netlink.session import Session
 from ._plan import Plan
+from ._renames import device_of
 
 #: Duplicate address detection takes up to 3 s: a late carrier, a random delay, and the detection itself.
 _DAD_SECONDS = 5.0
@@ -105,8 +106,9 @@ class Application:
     def apply(self) -> None:
         """Make all changes. Raises StepFailed after having taken back what was done."""
         encode.require()
-        if self._plan.expired:
-            memory.rewrite(self._lab, [entry for entry in self._remembered if entry not in self._plan.expired])
+        kept = tuple(entry for entry in self._remembered if entry not in self._plan.expired)
+        if self._lab and kept != memory.recall(self._lab):
+            memory.rewrite(self._lab, kept)
         for where, steps in itertools.groupby(self._plan.steps, _leaves_from):
             together = list(steps)
             if where and len(together) > 1 and self._remove_together(where, together):
@@ -199,7 +201,9 @@ class Application:
             if entry.kind == "sysctl" and before is None:
                 with self._machine.entered(entry.namespace):
                     before = sysctl.read(entry.object)
-            complete.append(entry._replace(before=before, inode=self._machine.handle(entry.namespace).inode))
+            index = self._indexes[entry.namespace].get(device_of(entry), 0)
+            inode = self._machine.handle(entry.namespace).inode
+            complete.append(entry._replace(before=before, inode=inode, ifindex=index))
         memory.append(self._lab, complete)
 
     def roll_back(self) -> list[str]:
@@ -278,7 +282,7 @@ class Application:
             self._heirs.setdefault(lab, memory.recall(lab))
             memory.hand_over(lab, entries)
         if self._plan.shared:
-            memory.append(self._lab, self._plan.shared)
+            self._remember(self._plan.shared)
         if self._plan.forgotten or any(step.remember for step in self._journal):
             gone = {entry[:4] for entry in self._plan.forgotten}
             gone |= {entry[:4] for entry in self._plan.rebased}

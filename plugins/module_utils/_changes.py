@@ -117,7 +117,7 @@ class AddBridge(NamedTuple):
 
 
 class SetBridge(NamedTuple):
-    """Change settings of a bridge (BRIDGE_SETTINGS)."""
+    """Change settings of a bridge (BRIDGE_SETTINGS). Some are set anew to what they are, which is not worth a word."""
 
     end: Endpoint
     settings: tuple[tuple[str, int], ...]
@@ -125,8 +125,9 @@ class SetBridge(NamedTuple):
     path: str = ""
 
     def describe(self) -> Description:
+        same = set(self.before) & set(self.settings)
         before, after = (
-            " ".join([f"bridge {self.end}", *_values(settings, BRIDGE_SETTINGS)])
+            " ".join([f"bridge {self.end}", *_values([one for one in settings if one not in same], BRIDGE_SETTINGS)])
             for settings in (self.before, self.settings)
         )
         return Description("change", "bridge", *self.end, before, after)

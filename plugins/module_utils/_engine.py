@@ -70,11 +70,11 @@ def run(wanted: Wanted, check: bool = False, terms: Terms = _PLAIN_TERMS) -> Pla
                 transaction.prove(terms.prove)
             if whole.steps and terms.revert_seconds is not None:
                 texts = [str(step.change.describe()) for step in whole.steps]
-                record = {"purpose": terms.purpose, "changes": texts}
+                record = {"purpose": terms.purpose, "lab": wanted.lab, "changes": texts}
                 whole.until = pending.leave_to_confirmation(transaction, held, terms.revert_seconds, record)
             else:
                 transaction.commit()
-            pending.forget()
+            pending.forget(wanted.lab)
         for leaving in transaction.leaving:
             after.callback(leaving.wait)
         return whole

@@ -10,7 +10,7 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from . import _memory as memory
@@ -23,7 +23,7 @@ from ._errors import Missing, Problem, Refused
 from ._machine import Machine
 from ._model import HOST, NOBODY, STATIC_ROUTE_PROTOCOLS, Endpoint, Route, State
 from ._netlink import decode
-from ._observe import Look, look_at_nat
+from ._observe import Look, look_at_nat, remembered
 from ._observe import labs as find_labs
 from ._orphans import orphans
 from ._sysctl_keys import key_of
@@ -45,7 +45,7 @@ def gather(names: Sequence[str] | None, sysctls: Sequence[str], lab: str) -> Fac
         asked = list(dict.fromkeys(known if names is None else names))
         unknown = [name for name in asked if name not in known]
         if unknown:
-            raise Refused([_unknown(name, known, broken) for name in unknown])
+            raise Refused([_unknown(machine, name, known, entries) for name in unknown])
         state = State()
         look = Look(machine, state, {}, NOBODY)
         look.at(known)
@@ -54,7 +54,7 @@ def gather(names: Sequence[str] | None, sysctls: Sequence[str], lab: str) -> Fac
         links = {entry.name: entry for entry in entries}
         facts: Facts = {
             "namespaces": {
-                name: _namespace(machine, look, name, links.get(name), pids, sysctls)
+                name: _namespace(machine, look, name, links, pids, sysctls)
                 for name in asked
                 if name in state.namespaces
             },
@@ -87,16 +87,19 @@ def _broken(entry: namespaces.Entry) -> str:
     return f"{path} is " + (f"a symlink to {entry.target}, which is no namespace" if entry.target else "no namespace")
 
 
-def _unknown(name: str, known: Sequence[str], broken: dict[str, namespaces.Entry]) -> Problem:
-    if name in broken:
-        return Problem(
-            "namespaces", f"{name!r} is a {broken[name].kind} entry in {namespaces.RUN_DIRECTORY}, no namespace"
-        )
-    return Problem("namespaces", f"there is no namespace {name!r}; there are {', '.join(known)}")
+def _unknown(machine: Machine, name: str, known: Sequence[str], entries: Sequence[namespaces.Entry]) -> Problem:
+    entry = next((entry for entry in entries if entry.name == name), None)
+    if entry is None:
+        return Problem("namespaces", f"there is no namespace {name!r}; there are {', '.join(known)}")
+    if entry.inode:
+        other = next(other for other in known if machine.handle(other).inode == entry.inode)
+        whose = "the host's own namespace" if other == HOST else f"the namespace {other}"
+        return Problem("namespaces", f"{name!r} is a second name of {whose}, which is {other!r} here")
+    return Problem("namespaces", f"{name!r} is a {entry.kind} entry in {namespaces.RUN_DIRECTORY}, no namespace")
 
 
 def _topology(machine: Machine, state: State, lab: str, also: Sequence[str]) -> Facts:
-    state.remembered = memory.recall(lab)
+    state.remembered = remembered(machine, lab)
     for entry in state.remembered:
         namespace = state.namespaces.get(entry.namespace)
         if entry.kind == "sysctl" and namespace and namespace.inode == entry.inode:
@@ -110,11 +113,12 @@ def _namespace(
     machine: Machine,
     look: Look,
     name: str,
-    entry: namespaces.Entry | None,
+    links: Mapping[str, namespaces.Entry],
     pids: dict[int, list[int]],
     sysctls: Sequence[str],
 ) -> Facts:
     session = machine.session(name)
+    entry = links.get(name)
     namespace = look.state.namespaces[name]
     indexes = {link.index: link.name for link in namespace.links.values()}
     nsid = -1 if name == HOST else decode.nsid(machine.session(HOST), machine.handle(name).fd)
@@ -127,6 +131,7 @@ def _namespace(
         "inode": namespace.inode,
         "nsid": nsid if nsid >= 0 else None,
         "symlink": entry.target if entry and entry.kind == "symlink" else None,
+        "second_names": sorted(other for other in links if other != name and links[other].inode == namespace.inode),
         "links": _links(look, name, decode.addresses(session)),
         "routes": [_route(route) for route in decode.routes(session, indexes, kernel=True)],
         "rules": decode.rules(session),

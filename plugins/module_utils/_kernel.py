@@ -14,6 +14,7 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 from typing import Callable
 
 from . import _changes as c
@@ -23,6 +24,7 @@ from ._model import (
     HOST,
     IPV6_MIN_MTU,
     LOOPBACK_MTU,
+    MAIN_TABLE,
     PORT_DEFAULTS,
     Address,
     Endpoint,
@@ -497,6 +499,42 @@ def _in_adding_order(routes: list[Route]) -> list[Route]:
 def needs_gateway(route: Route) -> bool:
     """True for a route that can be added only once its gateway is reachable."""
     return any(hop.via for hop in route.hops)
+
+
+def devices_towards(namespace: Namespace, via: str, table: int) -> list[str]:
+    """The links on which a gateway is directly reachable, the best match first."""
+    address = ipaddress.ip_address(via)
+    found: list[tuple[int, str]] = []
+    for link in namespace.links.values():
+        if not link.up:
+            continue
+        for own in link.all_addresses:
+            network = own.ip.network
+            if network.version == address.version and address in network and not own.noprefixroute:
+                found.append((network.prefixlen, link.name))
+    for route in namespace.routes:
+        if route.type == "unicast" and route.table in (table, MAIN_TABLE) and not route.via and not route.nexthops:
+            network = ipaddress.ip_network(route.to)
+            if network.version == address.version and address in network:
+                found.append((network.prefixlen, route.dev))
+    return [dev for _length, dev in sorted(found, key=lambda item: (-item[0], item[1]))]
+
+
+def hindrance(namespace: Namespace, route: Route) -> str:
+    """What keeps the kernel from taking a route, in words; empty if nothing does."""
+    addresses = {str(address.ip.ip) for link in namespace.links.values() for address in link.all_addresses}
+    if route.src and route.src not in addresses:
+        return f"{route.src} is no address of the namespace {namespace.name}"
+    for hop in route.hops:
+        link = namespace.links.get(hop.dev)
+        if link is None:
+            return f"there is no link {hop.dev} in the namespace {namespace.name}"
+        if not link.up:
+            return f"{hop.dev} is down"
+        is_known = not hop.via or hop.onlink or (":" in hop.via and ipaddress.ip_address(hop.via).is_link_local)
+        if not is_known and hop.dev not in devices_towards(namespace, hop.via, route.table):
+            return f"nothing leads to {hop.via} on {hop.dev}"
+    return ""
 
 
 _EFFECTS: dict[type, Callable[..., list[c.Change]]] = {

@@ -116,9 +116,11 @@ class Machine:
         ]
 
     def all_names(self) -> Iterator[str]:
-        """The names of all namespaces that can be opened now, without the host's."""
+        """One name for each of the namespaces that can be opened now, without the host's."""
+        seen = {self._handles[HOST].inode}
         for entry in namespaces.entries():
-            if entry.kind in ("mount", "symlink") and entry.name != HOST:
+            if entry.kind in ("mount", "symlink") and entry.name != HOST and entry.inode not in seen:
+                seen.add(entry.inode)
                 yield entry.name
 
     @contextlib.contextmanager

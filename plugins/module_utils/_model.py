@@ -292,6 +292,10 @@ class Link:
     def lab(self) -> str:
         return lab_of(self.alias) or self.unfinished
 
+    @property
+    def all_addresses(self) -> list[Address]:
+        return [*self.addresses, *self.kernel_addresses]
+
 
 @dataclass
 class Namespace:
@@ -337,6 +341,8 @@ class Remembered(NamedTuple):
     object: str
     before: str | None
     after: str | None
+    #: The index of the device that it is about, which stays when that is renamed; 0 if it is about none.
+    ifindex: int = 0
 
 
 class Connection(NamedTuple):
@@ -357,7 +363,9 @@ class State:
     stale: frozenset[str] = frozenset()
     #: Names in /run/netns that something else has which is no namespace, and what it is, in words.
     obstacles: dict[str, str] = field(default_factory=dict)
-    #: The names of all namespaces, looked at or not.
+    #: Names of namespaces that have another name as well, and that one. The host's own may have such, too.
+    second_names: dict[str, str] = field(default_factory=dict)
+    #: The names of all namespaces, looked at or not, without second ones.
     names: frozenset[str] = frozenset()
     #: What the lab has changed on things that are not its own; and what each of the other labs has.
     remembered: tuple[Remembered, ...] = ()

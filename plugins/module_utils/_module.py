@@ -22,6 +22,8 @@ from ._plan import Plan
 
 Spec = dict[str, Any]
 
+_DAY = 24 * 60 * 60.0
+
 #: The options that every module has that changes something (doc fragment ``common``).
 COMMON_OPTIONS: Spec = {
     "lab": {"type": "str"},
@@ -59,8 +61,7 @@ def run_module(
     results: list[Spec] = []
     try:
         wanted = read(module.params)
-        if module.params["revert_after"] is not None and module.params["revert_after"] <= 0:
-            raise InvalidInput([Problem("revert_after", f"{module.params['revert_after']:g} s is no time to confirm")])
+        _check_seconds(module.params)
         wanted.may_cut = module.params["revert_after"] is not None
         purpose = f"nslab.netns.{name}" + (f" for lab {wanted.lab}" if wanted.lab else "")
 
@@ -82,6 +83,17 @@ def run_module(
     except OSError as error:
         fail(module, NslabError(str(error)))
     exit_with(module, plan, wanted.whole, **({"probes": results} if results else {}))
+
+
+def _check_seconds(options: Spec) -> None:
+    """Raise InvalidInput for times that nobody can mean: what is no number, or more than a day."""
+    problems = []
+    for option, least in (("revert_after", 1.0), ("lock_timeout", 0.0), ("wait_timeout", 0.0)):
+        seconds = options.get(option)
+        if seconds is not None and not least <= seconds <= _DAY:
+            problems.append(Problem(option, f"{seconds:g} is no number of seconds from {least:g} to {_DAY:g}"))
+    if problems:
+        raise InvalidInput(problems)
 
 
 def fail(module: AnsibleModule, error: NslabError, **more: Any) -> NoReturn:

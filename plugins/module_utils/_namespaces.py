@@ -96,7 +96,8 @@ def open_host() -> Handle:
 def open_named(name: str) -> Handle | None:
     """The namespace of that name in /run/netns; None if there is none or the name is stale."""
     try:
-        fd = os.open(f"{RUN_DIRECTORY}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        # What else may have the name, such as a FIFO, is not to be waited for.
+        fd = os.open(f"{RUN_DIRECTORY}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:  # not there, dangling, a loop of symlinks, ...
         return None
     if os.fstat(fd).st_dev != _nsfs_device():

@@ -11,6 +11,7 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -23,12 +24,25 @@ from ._connection import connection
 from ._errors import few
 from ._findings import BRIDGE_NETFILTER
 from ._machine import Machine
-from ._model import BIRTH_GROUP, HOST, NOBODY, Endpoint, Link, Namespace, State, Wanted, WantedNamespace, lab_of
+from ._model import (
+    BIRTH_GROUP,
+    HOST,
+    NOBODY,
+    Endpoint,
+    Link,
+    Namespace,
+    Remembered,
+    State,
+    Wanted,
+    WantedNamespace,
+    lab_of,
+)
 from ._namespaces import Handle
 from ._nat import IPTABLES, NFTABLES, NatRule, in_order
 from ._netlink import decode
 from ._netlink.session import Session
-from ._sysctl_keys import generic_key
+from ._renames import device_of, followed
+from ._sysctl_keys import disable_ipv6_of, generic_key
 
 _FORWARDING_CAUSES = {
     "net/ipv4/ip_forward": ("ipv4", ("forwarding", "accept_redirects")),
@@ -41,14 +55,17 @@ _FORWARDING_CAUSES = {
 def observe(machine: Machine, wanted: Wanted) -> State:
     """Look at all that ``wanted`` speaks of, at all that carries its lab's mark, and at what they are wired to."""
     entries = namespaces.entries()
+    second_names = _second_names(entries, [*wanted.namespaces, *wanted.absent_namespaces])
     state = State(
         stale=frozenset(entry.name for entry in entries if entry.kind == "stale"),
         obstacles={entry.name: _obstacle(entry) for entry in entries if entry.kind in ("dangling", "foreign")},
-        names=frozenset(entry.name for entry in entries if entry.inode),
+        second_names=second_names,
+        names=frozenset(entry.name for entry in entries if entry.inode and entry.name not in second_names),
     )
     if wanted.lab:
-        state.remembered = memory.recall(wanted.lab)
-        state.claims = {lab: memory.recall(lab) for lab in memory.labs() if lab != wanted.lab}
+        known: _KnownNames = {}
+        state.remembered = remembered(machine, wanted.lab, known)
+        state.claims = {lab: remembered(machine, lab, known) for lab in memory.labs() if lab != wanted.lab}
     state.connection = connection()
     keys = _sysctl_keys(wanted, state)
     names = dict.fromkeys([*wanted.namespaces, *wanted.absent_namespaces])
@@ -71,6 +88,34 @@ def observe(machine: Machine, wanted: Wanted) -> State:
     return state
 
 
+def _second_names(entries: Iterable[namespaces.Entry], first: Iterable[str]) -> dict[str, str]:
+    """The names of namespaces that have another one, and that one: ``host`` or one of the ``first``, if there is."""
+    inodes = {entry.name: entry.inode for entry in entries if entry.inode}
+    with contextlib.closing(namespaces.open_host()) as host:
+        names = {host.inode: HOST}
+    for name in (*first, *inodes):
+        if name in inodes:
+            names.setdefault(inodes[name], name)
+    return {name: names[inode] for name, inode in inodes.items() if names[inode] != name}
+
+
+_KnownNames = dict[tuple[str, int], dict[int, str]]
+
+
+def remembered(machine: Machine, lab: str, known: _KnownNames | None = None) -> tuple[Remembered, ...]:
+    """What the lab has changed on things that are not its own, by the names that these have now.
+
+    ``known`` keeps what was found out on the way.
+    """
+    known = {} if known is None else known
+    entries = memory.recall(lab)
+    for place in dict.fromkeys((entry.namespace, entry.inode) for entry in entries if entry.ifindex):
+        handle = machine.find(place[0]) if place not in known else None
+        if handle and handle.inode == place[1]:
+            known[place] = {link.ifindex: link.name for link in decode.links(machine.session(place[0]))}
+    return followed(entries, known)
+
+
 def _find_users(wanted: Wanted, state: State) -> None:
     """Who lives in the namespaces that shall be made and are there already as somebody else's."""
     there = [
@@ -89,14 +134,14 @@ def _obstacle(entry: namespaces.Entry) -> str:
 
 
 def _concerns(machine: Machine, name: str, lab: str) -> bool:
-    """Is the namespace the lab's, or are rules of translation in it that are?"""
+    """Is the namespace the lab's, or is a link or a rule of translation in it that is?"""
     with machine.released(name) as handle:
         if handle is None:
             return False
         if lab == NOBODY:
             return True
-        loopback = decode.link(machine.session(name), index=1)
-        if loopback is not None and lab_of(loopback.alias) == lab:
+        # Links may be in a namespace that another lab has taken over.
+        if any(lab_of(link.alias) == lab for link in decode.links(machine.session(name))):
             return True
         with machine.entered(name):
             return bool(_nat_of(lab, iptables.in_use()))
@@ -163,6 +208,8 @@ def _sysctl_keys(wanted: Wanted, state: State) -> dict[str, set[str]]:
     for entry in state.remembered:
         if entry.kind in ("sysctl", "consequence"):
             keys.setdefault(entry.namespace, set()).add(entry.object)
+        elif entry.kind == "lost address":
+            keys.setdefault(entry.namespace, set()).add(disable_ipv6_of(device_of(entry)))
     return keys
 
 
@@ -180,7 +227,7 @@ class Look:
 
     def at(self, names: Iterable[str]) -> None:
         for name in names:
-            if name not in self.state.namespaces:
+            if name not in self.state.namespaces and name not in self.state.second_names:
                 handle = self.machine.find(name)
                 if handle:
                     self.state.namespaces[name] = self._namespace(name, handle)

@@ -184,6 +184,9 @@ def topology(options: Options) -> Wanted:
         reader = Reader()
         for i, name in enumerate(options["gc"]):
             read_lab_name(reader, name, f"gc[{i}]")
+        for name, usual in _IDLE_BESIDE_GC.items():
+            if options.get(name, usual) != usual:
+                reader.problem(name, "does nothing beside 'gc', which removes labs; leave it out")
         reader.done()
         return Wanted(whole=True, valid_labs=frozenset(options["gc"]))
     topology = dict(options["topology"] or {})
@@ -202,6 +205,10 @@ def topology(options: Options) -> Wanted:
             raise InvalidInput([Problem("commit", "'probes' needs a document that has some under 'probes'")])
         wanted.probes = document.probes
     return wanted
+
+
+#: The options of topology that say nothing about removing other labs, and what they are if nobody says them.
+_IDLE_BESIDE_GC = {"state": "present", "adopt": False, "strict": False, "commit": "changes"}
 
 
 def _wanted(reader: Reader, options: Options) -> Wanted:

@@ -31,7 +31,7 @@ Record = dict[str, Any]
 _SOCKET = "pending.sock"
 _NOTE = "reverted.json"
 _ASK_SECONDS = 30.0
-_REQUEST_BYTES = 64
+_REQUEST_BYTES = 1024
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -51,21 +51,28 @@ class Transaction(Protocol):
 def leave_to_confirmation(transaction: Transaction, lock: Lock, seconds: float, record: Record) -> str:
     """Hand what was done and the lock on to a process that waits for ``confirm()``; return until when it does.
 
-    ``record`` has the purpose of the run and its changes. Raises NslabError or OSError if that process cannot be had.
+    ``record`` has the purpose of the run, its lab, and its changes. Raises NslabError or OSError if that process cannot
+    be had.
     """
     until = time.time() + seconds
     record = {**record, "until": _when(until)}
     listener = _listen()
+    ready, is_ready = os.pipe()
     try:
         child = os.fork()
+        if child == 0:
+            os.close(ready)
+            _detach(transaction, lock, listener, is_ready, seconds, record)
+        os.close(is_ready)
+        os.waitpid(child, 0)
+        if not os.read(ready, 1):
+            raise NslabError("the process that shall wait for the confirmation has ended at once")
     except BaseException:
-        listener.close()
         _unlink(_SOCKET)
         raise
-    if child == 0:
-        _detach(transaction, lock, listener, seconds, record)
-    os.waitpid(child, 0)
-    listener.close()
+    finally:
+        os.close(ready)
+        listener.close()
     transaction.leave()
     lock.leave()
     return _when(until)
@@ -87,8 +94,10 @@ def _listen() -> socket.socket:
     return listener
 
 
-def _detach(transaction: Transaction, lock: Lock, listener: socket.socket, seconds: float, record: Record) -> NoReturn:
-    """Become a process without parent, session and terminal, and wait."""
+def _detach(
+    transaction: Transaction, lock: Lock, listener: socket.socket, is_ready: int, seconds: float, record: Record
+) -> NoReturn:
+    """Become a process without parent, session and terminal, say so to ``is_ready``, and wait."""
     status = 1
     try:
         os.setsid()
@@ -99,7 +108,7 @@ def _detach(transaction: Transaction, lock: Lock, listener: socket.socket, secon
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        _Waiting(transaction, lock, listener, seconds, record).wait()
+        _Waiting(transaction, lock, listener, seconds, record).wait(is_ready)
         lock.close()
         status = 0
     finally:
@@ -118,12 +127,14 @@ class _Waiting:
         self._record = {**record, "pid": os.getpid()}
         lock.rename(f"{record['purpose']}, which takes its changes back at {record['until']} unless they are confirmed")
 
-    def wait(self) -> None:
+    def wait(self, is_ready: int) -> None:
         wake, waker = os.pipe()
         os.set_blocking(waker, False)
         signal.set_wakeup_fd(waker)
         for number in _STOP_SIGNALS:
             signal.signal(number, lambda _number, _frame: None)
+        os.write(is_ready, b".")
+        os.close(is_ready)
         while True:
             left = self._deadline - time.monotonic()
             ready, _write, _except = select.select([self._listener, wake], [], [], max(left, 0))
@@ -137,10 +148,10 @@ class _Waiting:
     def _answer(self) -> bool:
         """Answer one request. True if that was the end."""
         asker, _address = self._listener.accept()
-        with asker, contextlib.suppress(OSError):
+        with asker, contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             asker.settimeout(_ASK_SECONDS)
-            request = asker.recv(_REQUEST_BYTES)
-            if request == b"confirm":
+            request = json.loads(asker.recv(_REQUEST_BYTES))
+            if request["ask"] == "confirm" and request["lab"] == self._record["lab"]:
                 return self._confirm(asker)
             left = round(max(self._deadline - time.monotonic(), 0), 1)
             asker.sendall(json.dumps({**self._record, "seconds_left": left}).encode())
@@ -198,18 +209,30 @@ def _unlink(name: str) -> None:
 
 def pending() -> Record | None:
     """What waits for its confirmation: lab, purpose, changes, until, seconds_left, pid; None if nothing does."""
-    return _ask(b"tell")
+    return _ask({"ask": "tell"})
 
 
-def confirm() -> Record | None:
-    """Have what waits be kept; None if nothing does. Raises NslabError if it could not be kept."""
-    record = _ask(b"confirm")
+def confirm(lab: str) -> Record | None:
+    """Have what waits be kept; None if nothing does.
+
+    Raises NslabError if that is not of this lab (empty: of none), or could not be kept.
+    """
+    record = _ask({"ask": "confirm", "lab": lab})
+    check_lab(record, lab)
     if record and "error" in record:
         raise NslabError(f"cannot confirm {record['purpose']}: {record['error']}")
     return record
 
 
-def _ask(request: bytes) -> Record | None:
+def check_lab(record: Record | None, lab: str) -> None:
+    """Raise NslabError if what waits is of another lab than the one that is to be confirmed."""
+    if record and record["lab"] != lab:
+        own = f"of the lab {lab!r}" if lab else "without a lab"
+        whose = f"say 'lab: {record['lab']}'" if record["lab"] else "leave 'lab' out"
+        raise NslabError(f"what waits is {record['purpose']}, not a change {own}; {whose} to confirm that")
+
+
+def _ask(request: Record) -> Record | None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as asker:
         asker.settimeout(_ASK_SECONDS)
         try:
@@ -217,7 +240,7 @@ def _ask(request: bytes) -> Record | None:
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError):
             return None
         try:
-            asker.sendall(request)
+            asker.sendall(json.dumps(request).encode())
             answer = b"".join(iter(lambda: asker.recv(65536), b""))
         except (ConnectionResetError, BrokenPipeError):
             # It was just taking its changes back.
@@ -227,7 +250,7 @@ def _ask(request: bytes) -> Record | None:
 
 
 def reverted() -> Record | None:
-    """The note of the last changes that took themselves back, until another run makes some; None if there is none."""
+    """The note of the last changes that took themselves back, until their lab is changed again; None: there is none."""
     if not os.path.lexists(f"{RUN_DIRECTORY}/{_NOTE}"):
         return None
     directory = run_directory()
@@ -241,7 +264,8 @@ def reverted() -> Record | None:
     return found if isinstance(found, dict) else None
 
 
-def forget() -> None:
-    """Forget what was reverted."""
-    if os.path.lexists(f"{RUN_DIRECTORY}/{_NOTE}"):
+def forget(lab: str) -> None:
+    """Forget what was reverted of this lab: it has been changed anew."""
+    note = reverted()
+    if note and note["lab"] == lab:
         _unlink(_NOTE)

@@ -29,9 +29,10 @@ from dataclasses import dataclass, field
 from . import _changes as c
 from ._errors import CONNECTION, FOREIGN, Problem, Refused, article, did_you_mean, few
 from ._findings import Finding, findings
-from ._kernel import copy, mark_of, needs_gateway, new_namespace, play
+from ._kernel import copy, devices_towards, hindrance, mark_of, needs_gateway, new_namespace, play
 from ._model import (
     CONNECTED_METRIC_V6,
+    HOST,
     IPV6_MIN_MTU,
     MAIN_TABLE,
     STATIC_ROUTE_PROTOCOLS,
@@ -159,7 +160,10 @@ class Planner:
 
     def do(self, change: c.Change, remember: Remembered | None = None, *more: Remembered | None) -> None:
         undo = tuple(play(self.state, change))
-        memories = (*self.memories.of_losses(remember, undo), *filter(None, more), remember) if remember else ()
+        memories: tuple[Remembered, ...] = ()
+        if remember:
+            self.memories.spare_others(change, undo)
+            memories = (*self.memories.of_losses(remember, undo), *filter(None, more), remember)
         self.result.steps.append(c.Step(change, undo, memories))
 
     def _refuse(self) -> None:
@@ -207,6 +211,7 @@ class Planner:
             ]
         links += [*self.bridges.absent(), *self.bridges.in_the_way()]
         links += [end for wire in self.wanted.wires for end in self._in_the_way(wire)]
+        self._refuse_second_names(namespaces)
         self._refuse()
         for name in namespaces:
             # A veth between two of them ends with them. One to somewhere else goes now, so that what it leaves behind
@@ -228,8 +233,22 @@ class Planner:
         for name in self.wanted.absent_namespaces:
             if name in self.state.stale:
                 self.do(c.RemoveNamespace(name, stale=True))
-            elif name in self.state.obstacles:
-                self.problem("name", f"{self.state.obstacles[name]}; it is not removed")
+            elif self._obstacle(name):
+                self.problem("name", f"{self._obstacle(name)}; it is not removed", FOREIGN)
+
+    def _refuse_second_names(self, going: list[str]) -> None:
+        for second, name in self.state.second_names.items():
+            if name in going:
+                text = f"the namespace {name} has a second name, {second}; take that away first, with 'ip netns delete'"
+                self.problem("name", text, FOREIGN)
+
+    def _obstacle(self, name: str) -> str:
+        """What a name stands for that can be no namespace of its own, in words; empty for nothing."""
+        other = self.state.second_names.get(name)
+        if other:
+            whose = "the host's own namespace" if other == HOST else f"the namespace {other}"
+            return f"{name!r} is a second name of {whose}, which is {other!r} here"
+        return self.state.obstacles.get(name, "")
 
     def _may_go(self, name: str) -> bool:
         """Is the namespace there, and may it be removed? With a lab, only what carries its mark may."""
@@ -323,8 +342,8 @@ class Planner:
             namespace = self.state.namespaces.get(wanted.name)
             if not wanted.create:
                 continue
-            if namespace is None and wanted.name in self.state.obstacles:
-                text = f"{self.state.obstacles[wanted.name]}; remove it or choose another name"
+            if namespace is None and self._obstacle(wanted.name):
+                text = f"{self._obstacle(wanted.name)}; remove it or choose another name"
                 self.problem(wanted.path, text, FOREIGN)
             elif namespace is None:
                 stale = wanted.name in self.state.stale
@@ -350,14 +369,17 @@ class Planner:
     def _assume_namespaces(self) -> None:
         ends = [(end.namespace, wire.path) for wire in self.wanted.wires for end in wire.ends]
         for name, path in [(w.name, w.path) for w in self.wanted.namespaces.values()] + ends:
-            if name not in self.state.namespaces:
-                if self._only_removes(name, path):
-                    # What is not there has nothing that would have to go.
-                    self.state.namespaces[name] = new_namespace(name)
-                    continue
+            if name in self.state.namespaces:
+                continue
+            self.state.namespaces[name] = new_namespace(name)
+            if self._obstacle(name):
+                self.problem(path, self._obstacle(name), FOREIGN)
+            elif self._only_removes(name, path):
+                # What is not there has nothing that would have to go.
+                continue
+            else:
                 self.assume(path, f"there is no namespace {name!r}" + did_you_mean(name, self.before.names))
-                self.state.namespaces[name] = new_namespace(name)
-                self.assumed.add(name)
+            self.assumed.add(name)
 
     def _only_removes(self, name: str, path: str) -> bool:
         body = self.wanted.namespaces.get(name)
@@ -615,15 +637,24 @@ class Planner:
             for change in step.undo
             if isinstance(change, c.AddRoute)
         ]
-        for change in lost:
+        for change in sorted(lost, key=lambda change: needs_gateway(change.route)):
             namespace = self.state.namespaces[change.namespace]
             wanted = self.wanted.namespaces.get(change.namespace) or WantedNamespace(change.namespace, "")
             theirs = not wanted.purge_routes and not (self.wanted.prune and self._owns(namespace))
-            taken = {route.key for route in namespace.routes} | {item.value.key for item in wanted.routes}
-            gone = {item.value.key for item in wanted.absent_routes}
-            sources = {str(address.ip.ip) for link in namespace.links.values() for address in _all(link)}
-            if theirs and change.route.key not in taken | gone and change.route.src in (*sources, ""):
-                self.do(c.AddRoute(change.namespace, change.route, wanted.path))
+            said = {item.value.key for item in (*wanted.routes, *wanted.absent_routes)}
+            if theirs and change.route.key not in said:
+                self.restore_route(change.namespace, change.route, wanted.path)
+
+    def restore_route(self, name: str, route: Route, path: str = "") -> None:
+        """Add a route again that has gone along with something else; warn of it if the kernel would not take it."""
+        namespace = self.state.namespaces[name]
+        if any(other.key == route.key for other in namespace.routes):
+            return
+        why = hindrance(namespace, route)
+        if why:
+            self.result.warnings.append(f"the route {name} {route} has gone and is not added again: {why}")
+        else:
+            self.do(c.AddRoute(name, route, path))
 
     def _set_routes(self) -> None:
         for wanted in self.wanted.namespaces.values():
@@ -675,7 +706,9 @@ class Planner:
     def _resolve(self, namespace: Namespace, item: WantedRoute) -> Route | None:
         """The route with the devices filled in that the kernel would find; None if there is a problem with it."""
         route = item.value
-        if route.src and not any(route.src == str(a.ip.ip) for link in namespace.links.values() for a in _all(link)):
+        if route.src and not any(
+            route.src == str(a.ip.ip) for link in namespace.links.values() for a in link.all_addresses
+        ):
             text = f"{route.src!r} is no address of the namespace {namespace.name}"
             self.assume(f"{item.path}.src", text, namespace.name)
         connected = self._connected(namespace, route)
@@ -701,7 +734,7 @@ class Planner:
         if route.table != MAIN_TABLE or route.metric != (CONNECTED_METRIC_V6 if route.family == 6 else 0):
             return ""
         for link in namespace.links.values():
-            for address in _all(link) if link.up else ():
+            for address in link.all_addresses if link.up else ():
                 network = address.ip.network
                 has_route = network.prefixlen < network.max_prefixlen and not address.noprefixroute
                 if str(network) == route.to and has_route and address.scope != "host":
@@ -722,7 +755,7 @@ class Planner:
         if not hop.via or hop.onlink:
             return hop
         via = ipaddress.ip_address(hop.via)
-        if any(via == address.ip.ip for link in namespace.links.values() for address in _all(link)):
+        if any(via == address.ip.ip for link in namespace.links.values() for address in link.all_addresses):
             self.problem(
                 f"{path}.via",
                 f"{hop.via!r} is an address of the namespace {namespace.name} itself; "
@@ -735,7 +768,7 @@ class Planner:
             return None
         if hop.dev and via.version == 6 and via.is_link_local:
             return hop
-        devices = _devices_towards(namespace, hop.via, route.table)
+        devices = devices_towards(namespace, hop.via, route.table)
         if hop.dev in devices:
             return hop
         if devices and not hop.dev:
@@ -779,25 +812,6 @@ def _sysctl_rank(key: str) -> int:
     return 2 if "/default/" in key else 3
 
 
-def _devices_towards(namespace: Namespace, via: str, table: int) -> list[str]:
-    """The links on which a gateway is directly reachable, the best match first."""
-    address = ipaddress.ip_address(via)
-    found: list[tuple[int, str]] = []
-    for link in namespace.links.values():
-        if not link.up:
-            continue
-        for own in _all(link):
-            network = own.ip.network
-            if network.version == address.version and address in network and not own.noprefixroute:
-                found.append((network.prefixlen, link.name))
-    for route in namespace.routes:
-        if route.type == "unicast" and route.table in (table, 254) and not route.via and not route.nexthops:
-            network = ipaddress.ip_network(route.to)
-            if network.version == address.version and address in network:
-                found.append((network.prefixlen, route.dev))
-    return [dev for _length, dev in sorted(found, key=lambda item: (-item[0], item[1]))]
-
-
 def _is_replaceable(there: Route, wanted: Route) -> bool:
     """Can NLM_F_REPLACE put ``wanted`` in the place of ``there``?
 
@@ -815,7 +829,3 @@ def _same_v6(address: Address, others: Iterable[Address]) -> bool:
 def _is_broadcast(address: str, own: Address) -> bool:
     network = own.ip.network
     return network.version == 4 and network.prefixlen < 31 and address == str(network.broadcast_address)
-
-
-def _all(link: Link) -> list[Address]:
-    return [*link.addresses, *link.kernel_addresses]

@@ -113,6 +113,12 @@ class Bridges:
                 self._leave_out_hidden(end, bridge, shall, link.bridge)
             settings = _differing(shall, link.bridge)
             self._check(wanted, link, dict(settings))
+            if link.index and dict(settings).get("stp") == 0:
+                # What the tree changes until the end of this step would stay so for good.
+                hidden = {
+                    name: shall.get(name, link.bridge.get(name)) for name in _HIDDEN if name not in dict(settings)
+                }
+                settings += tuple((name, value) for name, value in hidden.items() if value is not None)
             if settings:
                 before = tuple((name, link.bridge[name]) for name, _value in settings if name in link.bridge)
                 self._planner.do(c.SetBridge(end, settings, before, wanted.path))

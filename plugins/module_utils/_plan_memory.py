@@ -13,14 +13,16 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from . import _changes as c
 from ._errors import FOREIGN
-from ._kernel import consequence
-from ._model import Address, Endpoint, Link, Namespace, NextHop, Remembered, Route, Vlan
-from ._sysctl_keys import interface_of
+from ._kernel import consequence, needs_gateway
+from ._model import IPV6_MIN_MTU, Address, Endpoint, Link, Namespace, Remembered, Vlan
+from ._renames import device_of, lost_route
+from ._sysctl_keys import disable_ipv6_of, interface_of
 
 if TYPE_CHECKING:
     from ._plan import Planner
@@ -63,10 +65,34 @@ class Memories:
             self._planner.result.shared.append(memory)
         return True
 
-    def of_losses(self, memory: Remembered | None, undo: Iterable[c.Change]) -> Iterator[Remembered]:
+    def spare_others(self, change: c.Change, undo: Iterable[c.Change]) -> None:
+        """Refuse a change that takes along what another lab has added and goes on needing."""
+        for lost in undo:
+            if isinstance(lost, c.AddAddress):
+                namespace = self._planner.state.namespaces[lost.end.namespace]
+                is_there = lost.address in namespace.links[lost.end.interface].addresses
+                what, key = (
+                    f"address {lost.end} {lost.address}",
+                    ("address", f"{lost.end.interface} {lost.address.address}"),
+                )
+            elif isinstance(lost, c.AddRoute):
+                namespace = self._planner.state.namespaces[lost.namespace]
+                is_there = lost.route in namespace.routes
+                what, key = f"route {lost.namespace} {lost.route}", ("route", str(lost.route.key))
+            else:
+                continue
+            if is_there:
+                continue
+            for lab, _entry in self._claims.get((key[0], namespace.name, namespace.inode, key[1]), ()):
+                self._planner.problem(
+                    change.path,
+                    f"{change.describe()}: this takes the {what} along, which the lab {lab!r} needs; leave it out, or "
+                    "remove that lab",
+                    FOREIGN,
+                )
+
+    def of_losses(self, memory: Remembered, undo: Iterable[c.Change]) -> Iterator[Remembered]:
         """What else has to be remembered of a change: what goes with it, and does not come back with its inverse."""
-        if memory is None:
-            return
         cause = f"{memory.kind} {memory.object}"
         for change in undo:
             if isinstance(change, c.AddAddress):
@@ -95,12 +121,15 @@ class Memories:
         """
         result = self._planner.result
         last_first = self._entries[::-1]
-        for entry in sorted(last_first, key=lambda entry: _rank(entry.kind)):
+        for entry in sorted(last_first, key=_rank):
             namespace = self._planner.state.namespaces.get(entry.namespace)
+            before = self._planner.before.namespaces.get(entry.namespace)
             if namespace is None or namespace.inode != entry.inode:
-                before = self._planner.before.namespaces.get(entry.namespace)
                 is_removed = before is not None and before.inode == entry.inode
                 (result.forgotten if is_removed else result.expired).append(entry)
+            elif entry.ifindex and before and all(link.index != entry.ifindex for link in before.links.values()):
+                # A device has taken along what was done to it. What has its name by now is another one.
+                result.expired.append(entry)
             elif self._wanted.prune and not self._still_wanted(entry):
                 heir = self._heir(entry)
                 if heir:
@@ -178,7 +207,7 @@ class Memories:
             if link is None:
                 return
             if entry.kind in ("address", "lost address"):
-                self._put_address_back(entry, end, link)
+                self._put_address_back(entry, namespace, end, link)
             elif entry.kind == "master":
                 self._put_master_back(entry, end, link)
             elif entry.kind in ("up", "mtu", "mac"):
@@ -186,13 +215,7 @@ class Memories:
 
     def _put_route_back(self, entry: Remembered, namespace: Namespace) -> None:
         if entry.kind == "lost route":
-            words = json.loads(entry.before or "")
-            names = Route._fields.index("nexthops")
-            hops = tuple(NextHop(*hop) for hop in words[names])
-            lost = Route(*words)._replace(nexthops=hops)
-            devices = all(hop.dev in namespace.links and namespace.links[hop.dev].up for hop in lost.hops if hop.dev)
-            if devices and all(route.key != lost.key for route in namespace.routes):
-                self._planner.do(c.AddRoute(namespace.name, lost))
+            self._planner.restore_route(namespace.name, lost_route(entry))
             return
         route = next((route for route in namespace.routes if str(route) == entry.after), None)
         if route:
@@ -200,13 +223,20 @@ class Memories:
         elif entry.before is not None:
             self._leave(entry, None)
 
-    def _put_address_back(self, entry: Remembered, end: Endpoint, link: Link) -> None:
+    def _put_address_back(self, entry: Remembered, namespace: Namespace, end: Endpoint, link: Link) -> None:
         if entry.kind == "lost address":
             lost = Address(*json.loads(entry.before or ""))
-            if all(address.ip.ip != lost.ip.ip for address in link.addresses):
+            if any(address.ip.ip == lost.ip.ip for address in link.addresses):
+                return
+            disabled = namespace.sysctls.get(disable_ipv6_of(end.interface)) == "1"
+            if lost.family == 6 and (disabled or link.mtu < IPV6_MIN_MTU):
+                text = f"the address {end} {lost} has gone and is not added again: {end} takes no IPv6 addresses"
+                self._planner.result.warnings.append(text)
+            else:
                 self._planner.do(c.AddAddress(end, lost))
             return
-        address = next((address for address in link.addresses if str(address) == entry.after), None)
+        ours = _without_label(entry.after or "")
+        address = next((address for address in link.addresses if _without_label(str(address)) == ours), None)
         if address is None:
             return
         # The others of its subnet go with a primary one, and come again.
@@ -219,6 +249,9 @@ class Memories:
 
     def _put_master_back(self, entry: Remembered, end: Endpoint, link: Link) -> None:
         if entry.before and entry.before not in self._planner.state.namespaces[end.namespace].links:
+            self._planner.result.warnings.append(
+                f"{end} was a port of the bridge {entry.before} before the lab, and that is gone; it becomes none again"
+            )
             return
         # A bridge of the lab that has gone in this plan has let its ports go.
         found = self._planner.before.link(end)
@@ -243,6 +276,11 @@ class Memories:
 
     def _put_setting_back(self, entry: Remembered, end: Endpoint, link: Link) -> None:
         change: c.Change
+        users = self._users(entry) if entry.kind == "up" and entry.before == "down" else []
+        if users and link.up:
+            text = f"{end} was down before the lab, and stays up: the lab {users[0]!r} has addresses or routes there"
+            self._planner.result.warnings.append(text)
+            return
         if entry.kind == "up":
             now = "up" if link.up else "down"
             change = c.SetUp(end, entry.before == "up")
@@ -258,6 +296,13 @@ class Memories:
             self._planner.do(change)
         else:
             self._leave(entry, now)
+
+    def _users(self, entry: Remembered) -> list[str]:
+        """The other labs that have added addresses or routes to the device of an entry."""
+        device = (*entry[1:3], device_of(entry))
+        claims = [claim for claims in self._claims.values() for claim in claims]
+        added = [(lab, other) for lab, other in claims if other.kind in ("address", "route")]
+        return sorted({lab for lab, other in added if (*other[1:3], device_of(other)) == device})
 
     def _put_sysctl_back(self, entry: Remembered, namespace: Namespace) -> None:
         if interface_of(entry.object) and interface_of(entry.object) not in namespace.links:
@@ -301,11 +346,18 @@ class Memories:
         )
 
 
-def _rank(kind: str) -> int:
-    return _LATER.index(kind) + 1 if kind in _LATER else 0
+def _rank(entry: Remembered) -> tuple[int, bool]:
+    """What leads to the gateways of routes is added before these."""
+    place = _LATER.index(entry.kind) + 1 if entry.kind in _LATER else 0
+    return place, entry.kind == "lost route" and needs_gateway(lost_route(entry))
 
 
 def _secondaries(link: Link, address: Address) -> list[Address]:
     """The IPv4 addresses that the kernel removes along with a primary one (__inet_del_ifa())."""
     group = [a for a in link.addresses if a.family == 4 == address.family and a.ip.network == address.ip.network]
     return group[1:] if group[:1] == [address] else []
+
+
+def _without_label(address: str) -> str:
+    """The kernel changes the labels of a device that gets another name."""
+    return re.sub(r" label \S+", "", address)

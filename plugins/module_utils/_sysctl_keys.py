@@ -52,3 +52,8 @@ def interface_of(key: str) -> str:
     if len(parts) >= 5 and parts[0] == "net" and parts[2] in ("conf", "neigh") and parts[3] not in ("all", "default"):
         return parts[3]
     return ""
+
+
+def disable_ipv6_of(interface: str) -> str:
+    """The key of the sysctl that keeps IPv6 addresses off an interface."""
+    return f"net/ipv6/conf/{interface}/disable_ipv6"

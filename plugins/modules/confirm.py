@@ -11,7 +11,14 @@ short_description: Keep changes that would take themselves back
 version_added: 0.1.0
 description:
   - Confirms the changes of a task with C(revert_after), so that the host keeps them.
-  - If they were taken back already, it fails. If nothing waits to be confirmed, it changes nothing.
+  - If they were taken back already, or if the changes of another lab wait, it fails. If nothing waits to be confirmed, it changes
+    nothing.
+options:
+  lab:
+    description:
+      - The lab whose changes are to be kept, as the O(nslab.netns.topology#module:lab) of that task or the name in its document.
+      - Left out, changes that were made for no lab are kept, such as those of O(nslab.netns.topology#module:gc).
+    type: str
 extends_documentation_fragment:
   - nslab.netns.attributes
   - nslab.netns.attributes.changes
@@ -35,6 +42,7 @@ EXAMPLES = r"""
 
 - name: Keep it
   nslab.netns.confirm:
+    lab: edge
 """
 
 RETURN = r"""
@@ -44,6 +52,10 @@ confirmed:
   returned: success
   type: dict
   contains:
+    lab:
+      description: The lab; empty for none.
+      type: str
+      sample: edge
     purpose:
       description: The module, and the lab.
       type: str
@@ -66,7 +78,7 @@ reverted:
     - What was taken back, for want of a confirmation.
   returned: failure, if it was
   type: dict
-  sample: {"purpose": "nslab.netns.ns_link for lab edge", "reverted": "2026-01-31T23:59:59Z", "remains": []}
+  sample: {"purpose": "nslab.netns.ns_link for lab edge", "lab": "edge", "reverted": "2026-01-31T23:59:59Z", "remains": []}
 """
 
 import os
@@ -79,13 +91,15 @@ from ..module_utils._module import fail
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    module = AnsibleModule(argument_spec={"lab": {"type": "str"}}, supports_check_mode=True)
     try:
         if os.geteuid() != 0:
             raise Missing("what root has changed can be confirmed only as root; use 'become: true'")
-        confirmed = _pending.pending() if module.check_mode else _pending.confirm()
+        lab = module.params["lab"] or ""
+        confirmed = _pending.pending() if module.check_mode else _pending.confirm(lab)
+        _pending.check_lab(confirmed, lab)
         reverted = _pending.reverted()
-        if reverted and not confirmed:
+        if reverted and not confirmed and reverted["lab"] == lab:
             left = "; ".join(reverted["remains"])
             text = f"{reverted['purpose']} was not confirmed until {reverted['until']}, and its changes were taken back"
             fail(module, NslabError(f"{text}, but for: {left}" if left else text), reverted=reverted)

@@ -76,6 +76,11 @@ namespaces:
       description: Where the name in C(/run/netns) points to, if somebody made it as a symlink.
       type: str
       sample: /proc/4242/ns/net
+    second_names:
+      description: More names that the same namespace has in C(/run/netns). The first one, or V(host), is what it is called here.
+      type: list
+      elements: str
+      sample: []
     links:
       description:
         - The links with their C(name), C(index), C(type) (C(veth), C(bridge), ...), C(mtu) in bytes, C(mac), C(up), C(flags),

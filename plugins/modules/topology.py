@@ -125,6 +125,7 @@ EXAMPLES = r"""
 
 - name: Say that it is
   nslab.netns.confirm:
+    lab: gateway
 
 - name: Remove all labs but two
   nslab.netns.topology:

@@ -118,6 +118,6 @@ def test_it_waits_although_the_session_by_which_it_came_is_killed(remote: Remote
     remote.run([lab]).succeeded()
     remote.kill_sessions()
     assert "h0" in {link["ifname"] for link in ip_json(None, "link")}
-    run = remote.run([task("confirm"), lab]).succeeded()
+    run = remote.run([task("confirm", lab="edge"), lab]).succeeded()
     assert run.changed == 1
     ip("link", "show", "h0")

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
 from ansible_collections.nslab.netns.plugins.module_utils import _options
+from ansible_collections.nslab.netns.plugins.module_utils._apply import Application
 from ansible_collections.nslab.netns.plugins.module_utils._errors import NslabError, Refused
 from ansible_collections.nslab.netns.plugins.module_utils._model import BIRTH_GROUP, BRIDGE_SETTINGS
 from ansible_collections.nslab.netns.plugins.module_utils._netlink.session import Session
@@ -224,6 +225,35 @@ def test_what_a_bridge_has_from_the_root_of_the_spanning_tree_is_no_drift() -> N
     run(spanning(stp=False, forward_delay=9))
     run({**spanning(forward_delay=9), "links": [], "namespaces": {"other": {"bridges": {"br0": {"ports": {}}}}}})
     assert delay_in_other() == 1500
+
+
+def test_what_a_spanning_tree_changes_as_it_ends_does_not_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel shortens ``ageing_time`` when the topology changes, here between the plan and its first step."""
+
+    def has_tree(bridge: dict[str, Any]) -> dict[str, Any]:
+        return {"name": "tree", "namespaces": {"host": {"bridges": {"br0": {"ports": {"far": {}}, **bridge}}}}}
+
+    def shown(name: str) -> int:
+        found: int = ip_json(None, "-details", "link", "show", "br0")[0]["linkinfo"]["info_data"][name]
+        return found
+
+    ip("link", "add", "near", "up", "type", "veth", "peer", "name", "far")
+    run(has_tree({"stp": True, "forward_delay": 2}))
+    ip("link", "set", "br0", "type", "bridge", "max_age", "600")
+    ip("link", "set", "far", "up")
+    eventually(lambda: shown("topology_change") == 1, "the port forwards")
+    eventually(lambda: shown("topology_change") == 0, "the tree is at rest")
+    apply = Application.apply
+
+    def on_a_new_tree(application: Application) -> None:
+        ip("link", "set", "near", "down")
+        ip("link", "set", "near", "up")
+        eventually(lambda: shown("ageing_time") == 400, "the topology changes")
+        apply(application)
+
+    monkeypatch.setattr(Application, "apply", on_a_new_tree)
+    assert run(has_tree({})) == ["change bridge host:br0 forward_delay 2 stp on -> 15 stp off"]
+    assert shown("ageing_time") == 30000
 
 
 @pytest.mark.parametrize("way", ["create", "change", "remove"])

@@ -41,7 +41,7 @@ from applying import (
     run,
     veth,
 )
-from throwaway import differences, ip, ip_json, named_namespaces, snapshot
+from throwaway import differences, eventually, ip, ip_json, named_namespaces, snapshot
 
 pytestmark = pytest.mark.usefixtures("host")
 
@@ -778,15 +778,22 @@ def test_the_captured_topology_applied_again_changes_nothing() -> None:
 
 def test_facts_show_what_is_there() -> None:
     run(routed())
-    os.symlink("/proc/self/ns/net", "/run/netns/linked")
+    os.symlink("/proc/self/ns/net", "/run/netns/self")
     Path("/run/netns/left-over").touch()
     os.symlink("/nowhere", "/run/netns/dangling")
     command = ["nsenter", "--net=/run/netns/server", sys.executable, "-c", _LISTENER]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as listener:
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as listener,
+        subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE) as nameless,
+    ):
+        os.symlink(f"/proc/{nameless.pid}/ns/net", "/run/netns/linked")
         assert listener.stdout
         assert listener.stdout.readline() == "ready\n"
+        host = os.stat("/proc/self/ns/net").st_ino
+        eventually(lambda: os.stat("/run/netns/linked").st_ino != host, "it has a namespace of its own")
         facts = _facts.gather(None, ["net.ipv4.ip_forward", "net.ipv4.nothing"], "")
         listener.kill()
+        nameless.kill()
     router, server = facts["namespaces"]["router"], facts["namespaces"]["server"]
     assert router["lab"] == "routed"
     assert router["inode"] == os.stat("/run/netns/router").st_ino
@@ -804,7 +811,9 @@ def test_facts_show_what_is_there() -> None:
         ("left-over", "stale"),
         ("dangling", "dangling"),
     }
-    assert facts["namespaces"]["linked"]["symlink"] == "/proc/self/ns/net"
+    assert facts["namespaces"]["host"]["second_names"] == ["self"]
+    assert facts["namespaces"]["linked"]["symlink"] == f"/proc/{nameless.pid}/ns/net"
+    assert facts["namespaces"]["linked"]["pids"] == [nameless.pid]
     assert facts["labs"] == ["routed"]
 
 

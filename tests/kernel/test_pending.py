@@ -19,7 +19,7 @@ import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
 from ansible_collections.nslab.netns.plugins.module_utils import _pending as pending
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
-from ansible_collections.nslab.netns.plugins.module_utils._errors import Busy
+from ansible_collections.nslab.netns.plugins.module_utils._errors import Busy, NslabError
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, routed
 from applying import host_without_lab_traces, run
 from throwaway import differences, eventually, ip, named_namespaces, ping
@@ -67,12 +67,45 @@ def test_confirmed_changes_stay() -> None:
         assert 50 < found["seconds_left"] <= 60
         assert "add namespace client" in found["changes"]
         assert ping("server", "2.2.2.2")[0]
-        assert pending.confirm() is not None
+        assert pending.confirm("routed") is not None
         assert pending.pending() is None
-        assert pending.confirm() is None
+        assert pending.confirm("routed") is None
         assert pending.reverted() is None
     assert run(routed()) == []
     assert not Path("/run/nslab/pending.sock").exists()
+
+
+def test_nobody_confirms_the_changes_of_another_lab() -> None:
+    with ended_afterwards():
+        left_to_confirmation(routed(), 60)
+        for lab, own in (("other", "of the lab 'other'"), ("", "without a lab")):
+            with pytest.raises(
+                NslabError, match=f"what waits is a test, not a change {own}; say 'lab: routed' to confirm"
+            ):
+                pending.confirm(lab)
+        assert waiting()["lab"] == "routed"
+        assert pending.confirm("routed") is not None
+    assert run(routed()) == []
+
+
+def test_what_was_taken_back_is_known_until_its_lab_is_changed_again() -> None:
+    with ended_afterwards():
+        left_to_confirmation(routed(), 1)
+        eventually(lambda: pending.pending() is None, "the changes are taken back")
+    run({"name": "other", "namespaces": {"x": {}}})
+    assert pending.reverted() is not None
+    run(routed())
+    assert pending.reverted() is None
+
+
+def test_changes_are_taken_back_at_once_if_nobody_can_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = host_without_lab_traces()
+    monkeypatch.setattr(pending, "_STOP_SIGNALS", (signal.SIGKILL,))  # Nobody may handle that one.
+    with pytest.raises(NslabError, match="the process that shall wait for the confirmation has ended at once"):
+        engine.run(read_topology(routed()).wanted, terms=engine.Terms(revert_seconds=60))
+    assert pending.pending() is None
+    assert not differences(before, host_without_lab_traces())
+    assert run(routed()) != []
 
 
 @pytest.mark.parametrize("how", ["in time", "stopped"])
@@ -89,7 +122,7 @@ def test_unconfirmed_changes_are_taken_back(how: str) -> None:
     assert found is not None
     assert found["remains"] == []
     assert found["purpose"] == "a test"
-    assert pending.confirm() is None
+    assert pending.confirm("routed") is None
     left = host_without_lab_traces()
     del left["files"]["/run/nslab/reverted.json"]
     assert not differences(before, left)
@@ -120,7 +153,7 @@ def test_nobody_changes_anything_meanwhile_but_all_may_look() -> None:
         with pytest.raises(Busy, match=r"\(a test, which takes its changes back at .* unless they are confirmed\)"):
             engine.run(wanted, terms=engine.Terms(lock_seconds=0.2))
         # Who waits is let in when it is confirmed.
-        confirmer = threading.Timer(0.5, pending.confirm)
+        confirmer = threading.Timer(0.5, pending.confirm, ["routed"])
         confirmer.start()
         assert len(engine.run(wanted, terms=engine.Terms(lock_seconds=20)).changes) == 1
         confirmer.join()
@@ -156,7 +189,7 @@ def test_a_process_that_was_killed_leaves_no_lock_and_no_lie() -> None:
     left_to_confirmation(routed(), 60)
     os.kill(waiting()["pid"], signal.SIGKILL)
     eventually(lambda: pending.pending() is None, "it is gone")
-    assert pending.confirm() is None
+    assert pending.confirm("routed") is None
     assert run(routed()) == []
 
 
