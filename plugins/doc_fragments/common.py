@@ -29,7 +29,7 @@ options:
   revert_after:
     description:
       - Have the host take the changes back by itself after so many seconds, unless M(nslab.netns.confirm) comes before.
-        This survives the end of the SSH session.
+        This survives the end of the SSH session. It is from 1 to 86400 seconds, a day.
       - Until then nothing else is changed by this collection on the host, and namespaces that were removed live on.
       - Without it, a change that would cut the SSH session by which Ansible is on the host is refused.
     type: float

@@ -61,7 +61,7 @@ def run_module(
     results: list[Spec] = []
     try:
         wanted = read(module.params)
-        _check_seconds(module.params)
+        check_seconds(module.params)
         wanted.may_cut = module.params["revert_after"] is not None
         purpose = f"nslab.netns.{name}" + (f" for lab {wanted.lab}" if wanted.lab else "")
 
@@ -85,7 +85,7 @@ def run_module(
     exit_with(module, plan, wanted.whole, **({"probes": results} if results else {}))
 
 
-def _check_seconds(options: Spec) -> None:
+def check_seconds(options: Spec) -> None:
     """Raise InvalidInput for times that nobody can mean: what is no number, or more than a day."""
     problems = []
     for option, least in (("revert_after", 1.0), ("lock_timeout", 0.0), ("wait_timeout", 0.0)):

@@ -542,6 +542,9 @@ BAD_OPTIONS = [
         "leave 'wait' or 'revert_after' out",
     ),
     (_options.topology, {"gc": ["fine", "a lab"]}, "gc[1]", "is no name for a lab"),
+    (_options.topology, {"gc": ["fine"], "state": "absent"}, "state", "does nothing beside 'gc'"),
+    (_options.topology, {"gc": ["fine"], "adopt": True}, "adopt", "does nothing beside 'gc'"),
+    (_options.topology, {"gc": ["fine"], "commit": "probes"}, "commit", "does nothing beside 'gc'"),
     (
         _options.topology,
         {**dict.fromkeys(("lab", "adopt", "strict")), "topology": routed(), "state": "present", "commit": "probes"},
