@@ -50,6 +50,7 @@ def test_it_is_what_the_table_says(ansible: Controller) -> None:
     assert not ping("beijing", "10.0.0.2", wait_seconds=1)[0]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("variables", [{}, IN_A_NAMESPACE], ids=["L4", "in a namespace, IPv6"])
 def test_drift_is_named_repaired_in_place_and_removed(ansible: Controller, variables: dict[str, Any]) -> None:
     fresh = without(snapshot(), "/run/netns", "/run/nslab")

@@ -112,6 +112,7 @@ def apply_document(title: str, **keywords: Any) -> Play:
     return play(title, tasks=[{"nslab.netns.topology": {"topology": document}}], **keywords)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("drift", DRIFTS.values(), ids=DRIFTS)
 def test_the_document_names_and_repairs_one(ansible: Controller, drift: Drift) -> None:
     ansible.run([apply_document("build")]).succeeded()
@@ -139,6 +140,7 @@ def test_an_audit_of_drift_touches_nothing(ansible: Controller) -> None:
     assert snapshot() == drifted
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("names", COMBINATIONS.values(), ids=COMBINATIONS)
 def test_the_role_names_and_repairs_several_at_once(ansible: Controller, names: tuple[str, ...]) -> None:
     ansible.run([apply_role("routed")]).succeeded()

@@ -88,6 +88,7 @@ def wired_to(namespace: str, link: dict[str, Any]) -> str:
     return "".join(f" -- {there[1]}:{end['ifname']}" for end in ends if end["ifindex"] == link["link_index"])
 
 
+@pytest.mark.once
 def test_the_states_on_the_way(ansible: Controller) -> None:
     """Each is reached in place from the one before: no interface is touched, only routes and a sysctl come and go."""
     ansible.run([apply_role("routed")]).succeeded()

@@ -256,6 +256,7 @@ def test_what_a_spanning_tree_changes_as_it_ends_does_not_stay(monkeypatch: pyte
     assert shown("ageing_time") == 30000
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("way", ["create", "change", "remove"])
 def test_every_failing_call_leaves_the_host_as_it_was(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     document = bridged(stp=True, ageing_time=9, addresses=["10.0.0.3/24"])

@@ -272,6 +272,7 @@ OTHER: Document = {
 OTHER["namespaces"]["router"]["interfaces"] = {"veth-srv": {"addresses": ["10.0.1.1/24"]}}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("first", "second"),
     [(None, routed()), (routed(), OTHER), (OTHER, routed()), (OTHER, {"name": "routed"})],

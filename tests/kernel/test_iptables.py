@@ -324,6 +324,7 @@ def rules(draw: st.DrawFn) -> NatRule:
     return rule._replace(negated=tuple(field for field in possible if draw(st.booleans())))
 
 
+@pytest.mark.once
 @settings(
     max_examples=EXAMPLES,
     deadline=None,

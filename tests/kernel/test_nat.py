@@ -304,6 +304,7 @@ DRIFT: dict[str, tuple[str, Any, list[str]]] = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", DRIFT)
 def test_drift_is_named_and_repaired(name: str) -> None:
     backend, spoil, changes = DRIFT[name]
@@ -530,6 +531,7 @@ def prepared() -> dict[str, Any]:
     return without(host_without_lab_traces(), "/run/xtables.lock")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("way", ["create", "change", "remove", "switch", "tampered"])
 @both_backends
 def test_every_failing_call_leaves_the_host_as_it_was(monkeypatch: pytest.MonkeyPatch, backend: str, way: str) -> None:
@@ -555,6 +557,7 @@ def test_every_failing_call_leaves_the_host_as_it_was(monkeypatch: pytest.Monkey
     assert run(document) == []
 
 
+@pytest.mark.once
 @both_backends
 @pytest.mark.parametrize("first", range(1, 5))
 def test_kill_at_any_step_then_one_run_converges(backend: str, first: int) -> None:

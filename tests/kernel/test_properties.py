@@ -81,6 +81,7 @@ _SETTINGS = {
 }
 
 
+@pytest.mark.once
 @settings(max_examples=EXAMPLES, **_SETTINGS)
 @given(first=documents(), second=documents())
 def test_any_topology_leads_to_any_other(first: Document, second: Document) -> None:

@@ -22,8 +22,9 @@ from hypothesis import given
 from oracle import look, without_identity
 from throwaway import differences, throwaway_host
 
-#: How many generated documents there are, in parts that go to several processes.
-DOCUMENTS = int(os.environ.get("NSLAB_FAULT_DOCUMENTS", "10"))
+#: How many generated documents there are, in parts that go to several processes. The trials of each take a time that
+#: grows with the square of its size.
+DOCUMENTS = int(os.environ.get("NSLAB_FAULT_DOCUMENTS", "50"))
 PARTS = min(DOCUMENTS, 50)
 
 _TOPOLOGIES = Path(__file__).parent.parent.parent / "playbooks/topologies"
@@ -134,7 +135,7 @@ def test_every_call_of_generated_documents_fails_or_is_the_last(monkeypatch: pyt
     """From nothing where it is killed, from another document where it fails."""
 
     @generated(part, -(-DOCUMENTS // PARTS))
-    @given(first=documents(), document=documents())
+    @given(first=documents(most=3), document=documents(most=3))
     def holds(first: Document, document: Document) -> None:
         with telling(first, document):
             count(FAILED, fails_everywhere(monkeypatch, document, first))

@@ -70,10 +70,13 @@ _MANY_WIRES = (
 
 
 @st.composite
-def documents(draw: st.DrawFn, name: str = "lab", many: bool = False) -> Document:
-    """A valid topology document that the kernel takes. ``many``: of up to twelve namespaces in place of four."""
+def documents(draw: st.DrawFn, name: str = "lab", many: bool = False, most: int | None = None) -> Document:
+    """A valid topology document that the kernel takes.
+
+    It is of up to four namespaces, or ``most``. ``many``: of up to twelve, with more wires between them.
+    """
     all_names, all_wires = (_MANY_NAMESPACES, _MANY_WIRES) if many else (_NAMESPACES, _WIRES)
-    names = draw(st.lists(st.sampled_from(all_names), unique=True, max_size=len(all_names)))
+    names = draw(st.lists(st.sampled_from(all_names), unique=True, max_size=most or len(all_names)))
     wires = []
     used: set[str] = set()
     for number in draw(st.permutations(range(len(all_wires)))):
