@@ -25,7 +25,8 @@ options:
       - V(auto) is the one that holds rules of the lab in the namespace already; or else V(iptables) where the namespace has the table
         C(nat) of legacy iptables; or else V(nftables), where it is there.
       - When this changes, the rules are added to the new one before they are removed from the old one. All rules of a lab in a
-        namespace are in one, so that those that stay move as well, also with O(state=absent). The table C(nat) of legacy iptables, once it is there, stays until the namespace goes.
+        namespace are in one, so that those that stay move as well, also with O(state=absent). The table C(nat) of legacy iptables,
+        once it is there, stays until the namespace goes.
     type: str
     choices: [auto, nftables, iptables]
     default: auto
