@@ -126,7 +126,7 @@ def oldest(run: Run) -> None:
 
 def e2e(run: Run) -> None:
     """Whole playbooks through ansible-playbook: with the newest ansible-core all, with the oldest most."""
-    need_commands({**KERNEL_TOOLS, "ssh": "openssh-client"})
+    need_commands({**KERNEL_TOOLS, "ssh": "openssh-client", "sudo": "sudo", "openssl": "openssl"})
     versions = controllers(run)
     for version in versions:
         commands = venv(f"test-{dotted(version)}", version, ["test"])

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._document_interfaces import read_bridges, read_interface
 from ._document_nat import BACKENDS, read_dnat, read_snat
+from ._document_nodes import NODE_KEYS, Node, read_node
 from ._document_probes import read_probes
 from ._document_routes import read_routes, read_sysctls
 from ._errors import Problem
@@ -39,15 +40,16 @@ if TYPE_CHECKING:
     from ._probe import Probe
 
 _TOPOLOGY_KEYS = ("name", "namespaces", "links", "probes")
-_NAMESPACE_KEYS = ("interfaces", "bridges", "routes", "snat", "dnat", "nat_backend", "sysctls")
+_NAMESPACE_KEYS = ("interfaces", "bridges", "routes", "snat", "dnat", "nat_backend", "sysctls", *NODE_KEYS)
 
 
 class Topology:
-    """A document that was read: the demand on the host, and the probes that shall pass on it."""
+    """A document that was read: the demand on the host, the probes that shall pass there, the namespaces as hosts."""
 
-    def __init__(self, wanted: Wanted, probes: list[Probe]) -> None:
+    def __init__(self, wanted: Wanted, probes: list[Probe], nodes: dict[str, Node]) -> None:
         self.wanted = wanted
         self.probes = probes
+        self.nodes = nodes
 
 
 def read_topology(document: Any, absent: bool = False) -> Topology:
@@ -63,10 +65,13 @@ def read_topology(document: Any, absent: bool = False) -> Topology:
     wanted.lab = read_lab_name(reader, top.get("name"), "name")
     if top.get("name") is None:
         reader.problems = [Problem("name", "is missing: a topology has the name of its lab, such as 'name: routed'")]
+    nodes: dict[str, Node] = {}
     for name, value in reader.mapping(top.get("namespaces"), "namespaces").items():
         path = f"namespaces.{name}"
         reader.name_of_namespace(name, path)
-        wanted.namespaces[name] = _namespace(reader, name, value, path, wanted.lab)
+        body = reader.mapping(value, path, _NAMESPACE_KEYS)
+        wanted.namespaces[name] = _namespace(reader, name, body, path, wanted.lab)
+        nodes[name] = read_node(reader, name, body, path)
     readable = isinstance(top.get("namespaces") or {}, Mapping)
     if readable:
         _wires(reader, top.get("links"), wanted)
@@ -78,7 +83,8 @@ def read_topology(document: Any, absent: bool = False) -> Topology:
     reader.done()
     if absent:
         wanted = Wanted(lab=wanted.lab, prune=True, whole=True)
-    return Topology(wanted, probes)
+    nodes.pop(HOST, None)
+    return Topology(wanted, probes, nodes)
 
 
 def read_lab_name(reader: Reader, value: Any, path: str) -> str:
@@ -94,8 +100,7 @@ def read_lab_name(reader: Reader, value: Any, path: str) -> str:
     return name
 
 
-def _namespace(reader: Reader, name: str, value: Any, path: str, lab: str) -> WantedNamespace:
-    body = reader.mapping(value, path, _NAMESPACE_KEYS)
+def _namespace(reader: Reader, name: str, body: Mapping[str, Any], path: str, lab: str) -> WantedNamespace:
     wanted = WantedNamespace(name, path, create=name != HOST)
     for interface, settings in reader.mapping(body.get("interfaces"), f"{path}.interfaces").items():
         reader.name_of_interface(interface, f"{path}.interfaces.{interface}")

@@ -148,6 +148,21 @@ class Controller:
             text=True,
         )
 
+    def inventory(self, *inventories: str) -> Run:
+        """What ansible-inventory lists of some inventories."""
+        program = str(Path(_ansible_playbook()).with_name("ansible-inventory"))
+        options = [word for inventory in inventories for word in ("--inventory", inventory)]
+        done = subprocess.run(
+            [program, *options, "--list"],
+            cwd=ROOT,
+            env={**self._environment, "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=DEADLINE_SECONDS,
+        )
+        return Run(done.returncode, done.stdout, done.stderr)
+
 
 def _ansible_playbook() -> str:
     beside = shutil.which("ansible-playbook", path=str(Path(sys.executable).parent))

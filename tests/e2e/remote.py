@@ -20,6 +20,7 @@ from throwaway import eventually, inside, ip
 CONTROLLER = "away"
 ADDRESS, CONTROLLERS_ADDRESS = "198.18.0.2", "198.18.0.1"
 INTERFACE = "eth0"
+OPERATOR, OPERATOR_ID, PASSWORD = "operator", 65500, "open sesame"
 
 _CONFIGURATION = """
 ListenAddress 0.0.0.0
@@ -36,7 +37,7 @@ Subsystem sftp internal-sftp
 class Remote:
     """The managed host, seen from the controller."""
 
-    def __init__(self, ansible: Controller, folder: Path, daemon: int) -> None:
+    def __init__(self, ansible: Controller, folder: Path, daemon: int, user: str) -> None:
         self.daemon = daemon
         self._ansible = ansible
         self._folder = folder
@@ -44,7 +45,7 @@ class Remote:
         options = f"-o UserKnownHostsFile={folder}/known_hosts -o StrictHostKeyChecking=yes -o ConnectTimeout=3"
         variables = {
             "ansible_host": ADDRESS,
-            "ansible_user": "root",
+            "ansible_user": user,
             "ansible_ssh_private_key_file": f"{folder}/key",
             "ansible_ssh_common_args": f"'{options} -o ServerAliveInterval=1 -o ServerAliveCountMax=2'",
             # The path of a control socket may be 107 bytes long.
@@ -56,9 +57,11 @@ class Remote:
 
     def run(self, tasks: list[dict[str, Any]], *options: str, **variables: Any) -> Run:
         """Run tasks on the host."""
-        play: Play = {"hosts": "managed", "gather_facts": False, "tasks": tasks}
+        return self.run_plays([{"hosts": "managed", "gather_facts": False, "tasks": tasks}], *options, **variables)
+
+    def run_plays(self, plays: list[Play], *options: str, **variables: Any) -> Run:
         arguments = ("--inventory", str(self._inventory), *options)
-        return self._ansible.run([play], *arguments, prefix=inside(CONTROLLER), **variables)
+        return self._ansible.run(plays, *arguments, prefix=inside(CONTROLLER), **variables)
 
     def kill_sessions(self) -> None:
         """End every session at once, as when the controller's machine or the way to it dies."""
@@ -73,8 +76,11 @@ class Remote:
 
 
 @contextlib.contextmanager
-def managed(ansible: Controller, folder: Path) -> Iterator[Remote]:
-    """Have the throw-away host listen to ssh, on an interface that the controller is at the other end of."""
+def managed(ansible: Controller, folder: Path, user: str = "root") -> Iterator[Remote]:
+    """Have the throw-away host listen to ssh, on an interface that the controller is at the other end of.
+
+    Whoever is not root may become root by sudo, with PASSWORD.
+    """
     folder.mkdir()
     ip("netns", "add", CONTROLLER)
     ip("link", "add", INTERFACE, "type", "veth", "peer", "name", "eth0", "netns", CONTROLLER)
@@ -93,7 +99,7 @@ def managed(ansible: Controller, folder: Path) -> Iterator[Remote]:
     with (folder / "log").open("w") as log:
         command = [os.environ["NSLAB_SSHD"], "-D", "-e", "-f", f"{folder}/sshd_config"]
         daemon = subprocess.Popen(command, stderr=log, env={**os.environ, "LD_LIBRARY_PATH": _libraries()})
-        remote = Remote(ansible, folder, daemon.pid)
+        remote = Remote(ansible, folder, daemon.pid, user)
         try:
             eventually(remote.reaches, "sshd answers")
             yield remote
@@ -103,15 +109,31 @@ def managed(ansible: Controller, folder: Path) -> Iterator[Remote]:
 
 
 def _have_users(folder: Path) -> None:
-    """sshd wants a user of its own, and root not locked. What only this throw-away host sees does for both."""
+    """sshd wants a user of its own, and root not locked. What only this throw-away host sees does for both.
+
+    So do a user who may use sudo, and its password.
+    """
     users = Path("/etc/passwd").read_text().splitlines()
     if not any(line.startswith("sshd:") for line in users):
         users.append("sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin")
+    home = folder / "home"
+    home.mkdir()
+    os.chown(home, OPERATOR_ID, OPERATOR_ID)
+    for parent in folder.parents:
+        if parent.stat().st_uid == os.geteuid() and len(parent.parts) > 2:
+            parent.chmod(parent.stat().st_mode | 0o011)
+    folder.chmod(0o755)
+    users.append(f"{OPERATOR}:x:{OPERATOR_ID}:{OPERATOR_ID}::{home}:/bin/sh")
+    command = ["openssl", "passwd", "-6", PASSWORD]
+    secret = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
     secrets = [line for line in Path("/etc/shadow").read_text().splitlines() if not line.startswith("root:")]
-    for name, lines, mode in (("passwd", users, 0o644), ("shadow", ["root:*:19000:0:99999:7:::", *secrets], 0o600)):
-        (folder / name).write_text("\n".join([*lines, ""]))
-        (folder / name).chmod(mode)
-        subprocess.run(["mount", "--bind", f"{folder}/{name}", f"/etc/{name}"], check=True)
+    secrets += ["root:*:19000:0:99999:7:::", f"{OPERATOR}:{secret}:19000:0:99999:7:::"]
+    sudoers = [f"Defaults:{OPERATOR} timestamp_timeout=0", f"{OPERATOR} ALL=(ALL:ALL) ALL"]
+    for name, lines, mode in (("passwd", users, 0o644), ("shadow", secrets, 0o600), ("sudoers", sudoers, 0o440)):
+        if Path(f"/etc/{name}").exists():
+            (folder / name).write_text("\n".join([*lines, ""]))
+            (folder / name).chmod(mode)
+            subprocess.run(["mount", "--bind", f"{folder}/{name}", f"/etc/{name}"], check=True)
 
 
 def _libraries() -> str:

@@ -81,6 +81,13 @@ BAD = [
     (("namespaces", "n" * 256, {}), "namespaces." + "n" * 256, "at most 255"),
     ((*NS, "string"), "namespaces.router", "'string' is no dictionary"),
     ((*NS, "route", []), "namespaces.router.route", "did you mean 'routes'?"),
+    # hosts of an inventory
+    ((*NS, "groups", "gateways"), "namespaces.router.groups", "'gateways' is no list"),
+    ((*NS, "groups", ["a", "b-c"]), "namespaces.router.groups[1]", "'b-c' is no name for a group"),
+    ((*NS, "labels", {"role": 7}), "namespaces.router.labels.role", "7 is no string; put it in quotes"),
+    ((*NS, "labels", {"1": "x"}), "namespaces.router.labels", "'1' is no name for a label"),
+    ((*NS, "vars", {"a b": 1}), "namespaces.router.vars", "'a b' is no name for a variable"),
+    (("namespaces", "host", {"groups": ["a"]}), "namespaces.host.groups", "is a host of some inventory already"),
     # interfaces
     ((*NS, "interfaces", "a-very-long-name", {}), "namespaces.router.interfaces.a-very-long-name", "16 bytes long"),
     ((*NS, "interfaces", "a%d", {}), "namespaces.router.interfaces.a%d", "must not hold '/', ':', '%' or white space"),
@@ -483,6 +490,17 @@ def test_an_endpoint_without_interface_entry_is_up_and_has_no_address() -> None:
     assert (link.up, link.addresses, link.mtu, link.purge) == (True, [], 1500, True)
     assert topology.wanted.namespaces["b"].links["lo"].up is True
     assert topology.wanted.namespaces["b"].links["lo"].mtu == LOOPBACK_MTU
+
+
+def test_what_a_namespace_is_in_an_inventory_is_read_and_changes_nothing() -> None:
+    document = routed()
+    plain = read_topology(document)
+    document["namespaces"]["router"].update(groups=["gateways"], labels={"role": "router"}, vars={"a": [1, None]})
+    read = read_topology(document)
+    assert read.wanted == plain.wanted
+    node = read.nodes["router"]
+    assert (node.groups, node.labels, node.variables) == (["gateways"], {"role": "router"}, {"a": [1, None]})
+    assert list(read.nodes) == list(plain.nodes) == ["server", "router", "client"]
 
 
 def test_host_is_not_made_and_may_be_named_by_an_endpoint_alone() -> None:
