@@ -4,12 +4,14 @@
 
 PYTHON ?= python3
 topology ?=
+node ?=
+command ?=
 stage ?=
 args ?=
 only ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help lab teardown audit test lint format docs bench clean
+.PHONY: help lab teardown audit shell test lint format docs bench clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +24,9 @@ teardown: ## Remove exactly that lab
 
 audit: ## Say whether that lab has drifted, and change nothing
 	@$(PYTHON) tools/lab.py audit "$(topology)"
+
+shell: ## Open a shell in a namespace, node=NAME, or run command="..." there
+	@$(PYTHON) tools/shell.py "$(node)" "$(command)"
 
 test: ## Run every check and test, or those of stage=NAME; args=... goes to pytest; stage=help lists the stages
 	@$(PYTHON) tools/check.py --pytest="$(args)" $(stage)

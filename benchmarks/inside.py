@@ -162,6 +162,48 @@ def hub_playbooks(lab: Lab, folder: Path) -> Steps:
     }
 
 
+def pings(lab: Lab, folder: Path) -> Steps:
+    """The same module for as many hosts, on the machine and inside each namespace; and what it takes to get inside."""
+    names = [name for name in lab.document["namespaces"] if name != labs.HOST]
+    document, inside, beside = folder / "lab.json", folder / "lab.netns.yml", folder / "beside.yml"
+    document.write_text(json.dumps(lab.document), encoding="utf-8")
+    inside.write_text(json.dumps({"plugin": "nslab.netns.namespaces", "topologies": [str(document)]}), encoding="utf-8")
+    connection = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    hosts = {"all": {"hosts": dict.fromkeys(names), "vars": connection}}
+    beside.write_text(json.dumps(hosts), encoding="utf-8")
+    sys.path.insert(0, os.environ["ANSIBLE_COLLECTIONS_PATH"])
+    ours = importlib.import_module("ansible_collections.nslab.netns.plugins.module_utils._entering").inside
+
+    def ping(inventory: Path, *options: str) -> Callable[[], None]:
+        def call() -> None:
+            said = _run(
+                "ansible", "all", "--inventory", str(inventory), "--module-name", "ansible.builtin.ping", *options
+            )
+            if said.count("pong") != len(names):
+                raise Failed(f"not all have answered:\n{said}")
+
+        return call
+
+    def each(command: Callable[[str], list[str]]) -> Callable[[], None]:
+        def call() -> None:
+            for name in names:
+                subprocess.run(command(name), check=True)
+
+        return call
+
+    return {
+        "create": _script(folder / "create", _ip_batch_create(lab.document)),
+        "ping, on the machine": ping(beside),
+        "ping, inside": ping(inside),
+        "ping, inside, the machine's /sys": ping(inside, "--extra-vars", "ansible_netns_sysfs=false"),
+        "true, nsenter": each(lambda name: ["nsenter", f"--net=/run/netns/{name}", "true"]),
+        "true, inside, the machine's /sys": each(lambda name: ours(name, ["true"], sysfs=False)),
+        "true, inside": each(lambda name: ours(name, ["true"])),
+        "true, ip netns exec": each(lambda name: ["ip", "netns", "exec", name, "true"]),
+        "remove": _script(folder / "remove", labs.ip_batch(labs.removals(lab.document))),
+    }
+
+
 def _play(folder: Path, tasks: list[Document], recap: str = "") -> Callable[[], None]:
     book = folder / f"{len(list(folder.iterdir()))}.yml"
     book.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]), encoding="utf-8")
@@ -176,7 +218,7 @@ def _play(folder: Path, tasks: list[Document], recap: str = "") -> Callable[[], 
 
 
 CONTESTANTS = {
-    step.__name__: step for step in (engine, ip_batch, nft, iptables, shell, ifstate, playbooks, hub_playbooks)
+    step.__name__: step for step in (engine, ip_batch, nft, iptables, shell, ifstate, playbooks, hub_playbooks, pings)
 }
 
 

@@ -35,6 +35,9 @@ ENGINE_SECOND_RUN = 0.025
 HUB_CREATE = 0.8
 HUB_SECOND_RUN = 0.5
 
+# What is promised of a module inside a namespace, as a multiple of the same one on the machine.
+INSIDE = 1.3
+
 MOST_NAMESPACES = 4000
 # How many ports the kernel lets a bridge have.
 MOST_PORTS = 1023
@@ -181,8 +184,27 @@ def rules(runs: Runs, _size: int, quick: bool) -> tuple[Any, list[Promise]]:
     return {"rules": size, **found}, []
 
 
+def inside(runs: Runs, size: int, _quick: bool) -> tuple[Any, list[Promise]]:
+    times = measure("pings", "fan", size, runs.playbooks)
+    medians = {name: statistics.median(samples) for name, samples in times.items()}
+    print(f"\nansible.builtin.ping for {size} hosts, and `true` in {size} namespaces by turns; milliseconds for each")
+    print(f"{'':36}{'median':>9}{'fastest':>9}{'runs':>6}{'x plain':>9}{'x ip netns exec':>17}")
+    plain = {"ping": "ping, on the machine", "true": "true, nsenter"}
+    for name, samples in times.items():
+        kind = name.partition(",")[0]
+        if kind in plain:
+            columns = f"{medians[name] / size * 1000:9.2f}{min(samples) / size * 1000:9.2f}{len(samples):6}"
+            columns += f"{medians[name] / medians[plain[kind]]:9.2f}"
+            columns += f"{medians[name] / medians['true, ip netns exec']:17.2f}" if kind == "true" else ""
+            print(f"{name:36}{columns}", flush=True)
+    ratio = medians["ping, inside"] / medians["ping, on the machine"]
+    return {"namespaces": size, **times}, [
+        Promise(f"ping inside {size} namespaces, of the same on the machine", ratio, INSIDE, "x")
+    ]
+
+
 #: What can be asked for by itself.
-PARTS = {"routed": routed, "fan": fan, "hub": hub, "rules": rules}
+PARTS = {"routed": routed, "fan": fan, "hub": hub, "rules": rules, "inside": inside}
 
 
 def require() -> None:

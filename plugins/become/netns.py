@@ -133,45 +133,15 @@ from typing import Any
 from ansible.errors import AnsibleError
 from ansible.plugins.become import BecomeBase
 
+from ..module_utils._entering import inside
 from ..module_utils._model import HOST
 from ..module_utils._reader import name_problem
-
-# What runs on the managed host is plain sh, which has no quoting problem with what it is given as arguments.
 
 #: Arguments: a command. Runs it as root.
 _AS_ROOT = 'if [ "$(id -u)" = 0 ]; then exec "$@"; fi; exec {sudo} "$@"'
 
 #: Arguments: a user, in the place of $0, and a command as text. Not everybody's PATH has what runuser is in.
 _AS_USER = 'PATH="$PATH:/usr/sbin:/sbin"; exec runuser -s /bin/sh "$0" -c "$1"'
-
-#: Arguments: the namespace, whether /sys shall be its own, and a command. Runs it inside.
-_INSIDE = """
-if ! [ -e "/run/netns/$1" ]; then
-  echo "nslab.netns: there is no namespace $1 on this host" >&2
-  exit 1
-fi
-uts=
-if [ -e "/run/nslab/uts/$1" ]; then uts="--uts=/run/nslab/uts/$1"; fi
-if [ "$2" = no ] && ! [ -d "/etc/netns/$1" ]; then
-  net="/run/netns/$1"
-  shift 2
-  exec nsenter --net="$net" $uts -- "$@"
-fi
-exec nsenter --net="/run/netns/$1" $uts -- unshare --mount --propagation slave -- /bin/sh -c "$0" "" "$@"
-"""
-
-#: The same, in a mount namespace of its own, in the order of `ip netns exec` (iproute2, netns_switch()).
-_MOUNTING = """
-if [ "$2" = yes ]; then
-  umount -l /sys 2>/dev/null
-  mount -t sysfs sysfs /sys || exit 1
-fi
-for file in "/etc/netns/$1"/*; do
-  if [ -e "$file" ]; then mount --bind "$file" "/etc/${file##*/}"; fi
-done
-shift 2
-exec "$@"
-"""
 
 
 class _User(str):
@@ -209,12 +179,11 @@ class BecomeModule(BecomeBase):
         if problem:
             raise AnsibleError(f"nslab.netns.netns: netns_name (ansible_netns_name): {problem}")
         inner = ["/bin/sh", "-c", *([] if user == "root" else [_AS_USER, user])]
-        outer = ["/bin/sh", "-c", _AS_ROOT.format(sudo=self._sudo()), "nslab"]
         if name != HOST:
-            sysfs = "yes" if self.get_option("netns_sysfs") else "no"
-            outer += ["/bin/sh", "-c", _INSIDE, _MOUNTING, name, sysfs]
+            inner = inside(name, inner, sysfs=self.get_option("netns_sysfs"))
+        words = ["/bin/sh", "-c", _AS_ROOT.format(sudo=self._sudo()), "nslab", *inner]
         # What is to be run has its quotes already.
-        return f"{shlex.join([*outer, *inner])} {self._build_success_command(cmd, shell, noexe=True)}"
+        return f"{shlex.join(words)} {self._build_success_command(cmd, shell, noexe=True)}"
 
     def _sudo(self) -> str:
         words = [self.get_option("become_exe") or "sudo", "-H", "-S"]

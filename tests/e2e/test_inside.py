@@ -231,6 +231,19 @@ def test_a_namespace_that_goes_while_tasks_run_in_it(ansible: Controller, tmp_pa
     assert "server" not in named_namespaces()
 
 
+def test_a_shell_for_people(ansible: Controller) -> None:
+    ansible.run([build(lab())]).succeeded()
+    shell = [sys.executable, str(ROOT / "tools/shell.py")]
+
+    def say(*words: str) -> tuple[int, str]:
+        done = subprocess.run([*shell, *words], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    assert say("server", "ls /sys/class/net") == (0, "lo\nvethS\n")
+    assert say("server", "sh -c 'exit 7'") == (7, "")
+    assert say("srever") == (2, "Say in which namespace: make shell node=NAME; there are client, router, server.\n")
+
+
 # --- the inventory ----------------------------------------------------------------------------------------------------
 
 
