@@ -12,6 +12,8 @@ author:
   - nslab contributors (@nslab)
 description:
   - Takes the result of M(nslab.netns.topology) in check mode, looped over topology documents, and says of each lab how it stands.
+  - A lab is V(missing) if nothing is there of its namespaces; if it has none but C(host), nothing of its bridges and links; if it has none
+    of these, nothing of the addresses and routes that it declares. Sysctls alone are never missing.
 positional: _input, documents
 options:
   _input:
@@ -21,7 +23,7 @@ options:
     required: true
   documents:
     description:
-      - The topology documents that it was looped over.
+      - The topology documents that it was looped over, as the lookup P(nslab.netns.documents#lookup) returns them.
     type: list
     elements: dict
     required: true
@@ -30,22 +32,25 @@ options:
 EXAMPLES = r"""
 - name: Compare the host with the documents
   nslab.netns.topology:
-    topology: "{{ item }}"
+    topology: "{{ item.document }}"
+  when: not item.problem
   loop: "{{ documents }}"
   check_mode: true
   failed_when: false
   ignore_unreachable: true
   register: audit
+  vars:
+    documents: "{{ query('nslab.netns.documents', 'routed.yml') }}"
 
 - name: Say how each lab stands
   ansible.builtin.debug:
-    msg: "{{ audit | nslab.netns.audit_verdicts(documents) }}"
+    msg: "{{ audit | nslab.netns.audit_verdicts(query('nslab.netns.documents', 'routed.yml')) }}"
 """
 
 RETURN = r"""
 _value:
   description:
-    - One entry for each document, with C(lab), C(verdict), C(text), C(changes), C(problems) and C(findings).
+    - One entry for each document, with C(lab), C(source) (its file), C(verdict), C(text), C(changes), C(problems) and C(findings).
     - C(verdict) is V(sound), V(drifted) (changes would repair it), V(missing) (nothing of it is there), V(foreign) (something of somebody
       else is in its place), V(unreachable) (the host did not answer), or V(failed) (it could not be looked at).
   type: list
@@ -69,18 +74,19 @@ def audit_verdicts(audit: Any, documents: Sequence[Any]) -> list[dict[str, Any]]
     if not isinstance(results, Sequence) or len(results) != len(documents):
         # A host that cannot be reached may end the loop.
         results = [audit] * len(documents)
-    return [_verdict(_name(document), result, document) for document, result in zip(documents, results)]
+    return [_verdict(entry, result) for entry, result in zip(documents, results)]
 
 
-def _name(document: Any) -> str:
-    return str(document.get("name", "")) if isinstance(document, Mapping) else ""
-
-
-def _verdict(lab: str, result: Result, document: Any) -> dict[str, Any]:
+def _verdict(entry: Result, result: Result) -> dict[str, Any]:
+    document, source = entry["document"], str(entry["source"])
+    name = str(document.get("name") or "")
+    lab = name or f"of {source}"
     changes = list(result.get("changes") or [])
     problems = list(result.get("problems") or [])
     message = str(result.get("msg") or "nothing was found out")
-    if result.get("unreachable"):
+    if entry["problem"]:
+        verdict, text = "failed", f"the lab {lab} cannot be looked at: {entry['problem']}"
+    elif result.get("unreachable"):
         verdict, text = "unreachable", f"the lab {lab} cannot be looked at, the host is unreachable: {message}"
     elif "changes" not in result:
         is_foreign = any(problem.get("code") == "foreign" for problem in problems)
@@ -95,7 +101,8 @@ def _verdict(lab: str, result: Result, document: Any) -> dict[str, Any]:
         else:
             verdict, text = "drifted", f"the lab {lab} has drifted: {count} would repair it"
     return {
-        "lab": lab,
+        "lab": name,
+        "source": source,
         "verdict": verdict,
         "text": text,
         "changes": changes,
@@ -105,7 +112,7 @@ def _verdict(lab: str, result: Result, document: Any) -> dict[str, Any]:
 
 
 def _is_missing(changes: Sequence[Result], document: Any) -> bool:
-    """Is nothing there of what is the lab's own: its namespaces, or its links and bridges at the host?"""
+    """Is nothing there of the lab: of its namespaces, else of its links and bridges, else of what it adds to the host?"""
     added = {(change["object"], change["namespace"], change["name"]) for change in changes if change["action"] == "add"}
     namespaces = document.get("namespaces") or {}
     own = [("namespace", name, name) for name in namespaces if name != "host"]
@@ -113,7 +120,16 @@ def _is_missing(changes: Sequence[Result], document: Any) -> bool:
         bridges = (namespaces.get("host") or {}).get("bridges") or {}
         ends = [str(link["endpoints"][0]).partition(":") for link in document.get("links") or []]
         own = [("bridge", "host", name) for name in bridges] + [("veth", where, name) for where, _colon, name in ends]
-    return bool(own) and added.issuperset(own)
+    if own:
+        return added.issuperset(own)
+    host = namespaces.get("host") or {}
+    interfaces = (host.get("interfaces") or {}).values()
+    declared = [
+        *(host.get("routes") or []),
+        *(item for body in interfaces for item in (body or {}).get("addresses") or []),
+    ]
+    made = [change for change in changes if change["action"] == "add" and change["object"] in ("address", "route")]
+    return 0 < len(declared) <= len(made)
 
 
 class FilterModule:

@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from controller import Controller
@@ -62,11 +63,48 @@ def test_of_several_labs_on_several_hosts(ansible: Controller, tmp_path: Path) -
 
 
 def test_what_cannot_be_judged_fails_and_says_why(ansible: Controller, tmp_path: Path) -> None:
-    file = tmp_path / "wrong.yml"
-    file.write_text("name: wrong\nnamespaces: {a: {interface: {}}}\n")
-    run = ansible.run(AUDIT, topology_file=str(file)).failed()
+    """Each by itself: the others are judged, and the report is written."""
+    texts = {
+        "wrong": "name: wrong\nnamespaces: {a: {interface: {}}}\n",
+        "broken": "name: broken\nnamespaces: {a: [}\n",
+        "empty": "",
+        "list": "[1, 2]\n",
+        "right": "name: right\nnamespaces: {a: {}}\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.yml").write_text(text)
+    files = [str(tmp_path / f"{name}.yml") for name in (*texts, "nowhere")]
+    report = tmp_path / "report.json"
+    run = ansible.run(AUDIT, topology_files=files, report_file=str(report)).failed()
     assert "the lab wrong cannot be looked at: namespaces.a.interface: there is no such key here" in run.words
-    assert "1 lab on 1 host: 1 failed" in run.words
+    assert "the lab right is missing" in run.words
+    assert "6 labs on 1 host: 5 failed, 1 missing" in run.words
+    labs = {lab["source"]: lab for lab in json.loads(report.read_text())["hosts"]["localhost"]}
+    assert list(labs) == files
+    for name, words in (
+        ("broken", "line 2"),
+        ("empty", "it is empty, and a topology document is a dictionary with 'name'"),
+        ("list", "it is a list, and"),
+        ("nowhere", "nowhere.yml"),
+    ):
+        lab = labs[str(tmp_path / f"{name}.yml")]
+        assert lab["verdict"] == "failed"
+        assert f"the lab of {tmp_path}/{name}.yml cannot be looked at: " in lab["text"]
+        assert words in lab["text"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"target": "nobody"}, "the target nobody matches no host of the inventory"),
+        ({"topology_files": []}, "There is nothing to audit"),
+        ({"topologies": ["a text"]}, "the lab of topologies[0] cannot be looked at: it is a text"),
+        ({"topology_files": FILES[0]}, "the lab routed is missing"),
+    ],
+    ids=["no host", "no document", "no dictionary", "a single one"],
+)
+def test_an_audit_of_nothing_is_no_success(ansible: Controller, variables: dict[str, Any], words: str) -> None:
+    assert words in ansible.run(AUDIT, **variables).failed().words
 
 
 def test_a_lab_of_links_and_bridges_of_the_host_can_be_missing_as_well(ansible: Controller, tmp_path: Path) -> None:
@@ -83,3 +121,13 @@ def test_a_lab_of_links_and_bridges_of_the_host_can_be_missing_as_well(ansible: 
     assert (
         "the lab host-only has drifted: 2 changes would" in ansible.run(AUDIT, topology_file=str(file)).failed().words
     )
+
+
+def test_a_lab_that_only_adds_to_the_host_can_be_missing_as_well(ansible: Controller, tmp_path: Path) -> None:
+    file = tmp_path / "host.yml"
+    host = {"interfaces": {"lo": {"addresses": ["192.0.2.1/32"]}}, "routes": [{"to": "198.51.100.0/24", "dev": "lo"}]}
+    file.write_text(json.dumps({"name": "additions", "namespaces": {"host": host}}))
+    assert "the lab additions is missing: 2 changes" in ansible.run(AUDIT, topology_file=str(file)).failed().words
+    ansible.run("playbooks/lab.yml", topology_file=str(file)).succeeded()
+    ip("route", "del", "198.51.100.0/24")
+    assert "the lab additions has drifted: 1 change" in ansible.run(AUDIT, topology_file=str(file)).failed().words
