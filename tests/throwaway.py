@@ -15,6 +15,7 @@ import ctypes
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from typing import Any
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
+MS_BIND = 0x1000
 MS_REC_PRIVATE = 0x4000 | 0x40000
 
 # What the lock leaves behind, as any lock file does; it says nothing about the host.
@@ -72,6 +74,12 @@ def throwaway_host() -> Iterator[None]:
     finally:
         for fd in (folder, *(home for home, _flag in homes)):
             os.close(fd)
+
+
+def own_etc(folder: Path) -> None:
+    """Give the throw-away host that this thread is on an /etc of its own: a copy."""
+    shutil.copytree("/etc", folder / "etc", symlinks=True)
+    _check(_libc.mount(str(folder / "etc").encode(), b"/etc", None, MS_BIND, None))
 
 
 def _check(result: int) -> None:

@@ -28,6 +28,7 @@ from . import _changes as c
 from . import _iptables as iptables
 from . import _memory as memory
 from . import _nftables as nftables
+from . import _node as node
 from . import _sysctl as sysctl
 from ._errors import KernelError, NslabError, StepFailed
 from ._machine import Machine
@@ -319,6 +320,7 @@ class Application:
             c.SetNat: self._set_nat,
             c.RestoreNat: self._restore_nat,
             c.SetSysctl: self._set_sysctl,
+            c.SetNode: self._set_node,
         }
         makers[type(change)](change)
 
@@ -494,6 +496,9 @@ class Application:
     def _set_sysctl(self, change: c.SetSysctl) -> None:
         with self._machine.entered(change.namespace):
             sysctl.write(change.key, change.value)
+
+    def _set_node(self, change: c.SetNode) -> None:
+        node.write(change.namespace, change.what, change.setting)
 
 
 def _leaves_from(step: c.Step) -> str:

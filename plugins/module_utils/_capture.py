@@ -20,10 +20,13 @@ from ._model import (
     DEFAULT_METRIC_V6,
     DEFAULT_MTU,
     HOST,
+    HOSTNAME,
+    HOSTS_FILE,
     LOOPBACK_MTU,
     MAIN_TABLE,
     PORT_DEFAULTS,
     PORT_SETTINGS,
+    RESOLV_CONF,
     STATIC_ROUTE_PROTOCOLS,
     VETH_PORT_COST,
     Address,
@@ -119,7 +122,13 @@ def _namespace(state: State, namespace: Namespace, ends: set[Endpoint], lab: str
         if value:
             body[key] = value
     # Where both backends have them, a run was killed that moved them from one to the other.
-    return {**body, **capture_nat(next(iter(namespace.nat.values()), ()))}
+    node = {
+        key: setting.value
+        for what, key in ((HOSTNAME, "hostname"), (RESOLV_CONF, "resolv_conf"), (HOSTS_FILE, "hosts_file"))
+        for setting in [state.nodes.get(namespace.name, {}).get(what)]
+        if setting and (what == HOSTNAME or setting.lab == lab)
+    }
+    return {**body, **capture_nat(next(iter(namespace.nat.values()), ())), **node}
 
 
 def _bridge(state: State, namespace: Namespace, bridge: Link) -> Document:

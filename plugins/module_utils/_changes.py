@@ -16,7 +16,18 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Union
 
-from ._model import BRIDGE_SETTINGS, DEFAULT_MTU, PORT_SETTINGS, Address, Endpoint, Remembered, Route, Vlan
+from ._model import (
+    BRIDGE_SETTINGS,
+    DEFAULT_MTU,
+    HOSTNAME,
+    PORT_SETTINGS,
+    Address,
+    Endpoint,
+    NodeSetting,
+    Remembered,
+    Route,
+    Vlan,
+)
 from ._nat import NFTABLES, NatRule
 from ._sysctl_keys import name_of
 
@@ -25,7 +36,7 @@ class Description(NamedTuple):
     """How a change reads. ``before`` and ``after`` are the object as one line each; "" where it is not there."""
 
     action: str  # add, remove, change, move
-    object: str  # namespace, veth, bridge, port, link, address, route, snat, dnat, nat, sysctl
+    object: str  # namespace, veth, bridge, port, link, address, route, snat, dnat, nat, sysctl, hostname, file
     namespace: str
     name: str
     before: str
@@ -379,6 +390,28 @@ class SetSysctl(NamedTuple):
         return Description("change", "sysctl", self.namespace, name, before, after)
 
 
+class SetNode(NamedTuple):
+    """Give a namespace its own host name or a file of its own, or take it away (None)."""
+
+    namespace: str
+    what: str
+    setting: NodeSetting | None
+    before: NodeSetting | None = None
+    path: str = ""
+
+    def describe(self) -> Description:
+        action = "remove" if self.setting is None else "change" if self.before else "add"
+        before, after = (self._line(setting) if setting else "" for setting in (self.before, self.setting))
+        kind = "hostname" if self.what == HOSTNAME else "file"
+        return Description(action, kind, self.namespace, self.what, before, after)
+
+    def _line(self, setting: NodeSetting) -> str:
+        if self.what == HOSTNAME:
+            return f"hostname {self.namespace} {setting.value}"
+        text = "; ".join(line for line in setting.value.splitlines() if line)
+        return f"file /etc/netns/{self.namespace}/{self.what} {text}"
+
+
 Change = Union[
     AddNamespace,
     RemoveNamespace,
@@ -402,6 +435,7 @@ Change = Union[
     SetNat,
     RestoreNat,
     SetSysctl,
+    SetNode,
 ]
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._document_interfaces import read_bridges, read_interface
 from ._document_nat import BACKENDS, read_dnat, read_snat
-from ._document_nodes import NODE_KEYS, Node, read_node
+from ._document_nodes import NODE_KEYS, Node, read_hostname, read_machine, read_node
 from ._document_probes import read_probes
 from ._document_routes import read_routes, read_sysctls
 from ._errors import Problem
@@ -66,15 +66,22 @@ def read_topology(document: Any, absent: bool = False) -> Topology:
     if top.get("name") is None:
         reader.problems = [Problem("name", "is missing: a topology has the name of its lab, such as 'name: routed'")]
     nodes: dict[str, Node] = {}
+    bodies: dict[str, dict[str, Any]] = {}
     for name, value in reader.mapping(top.get("namespaces"), "namespaces").items():
         path = f"namespaces.{name}"
         reader.name_of_namespace(name, path)
         body = reader.mapping(value, path, _NAMESPACE_KEYS)
         wanted.namespaces[name] = _namespace(reader, name, body, path, wanted.lab)
         nodes[name] = read_node(reader, name, body, path)
+        bodies[name] = body
     readable = isinstance(top.get("namespaces") or {}, Mapping)
     if readable:
         _wires(reader, top.get("links"), wanted)
+    for name, body in bodies.items():
+        # Only now, as a file may have the addresses of all.
+        if name != HOST:
+            namespace = wanted.namespaces[name]
+            namespace.node = read_machine(reader, body, namespace.path, wanted.namespaces, name)
     for end in (end for wire in wanted.wires for end in wire.ends):
         _complete_end(wanted.namespaces[end.namespace], end)
     probes = read_probes(reader, top.get("probes"), "probes", wanted.namespaces if readable else None)
@@ -114,6 +121,7 @@ def _namespace(reader: Reader, name: str, body: Mapping[str, Any], path: str, la
         loopback.purge = True
     wanted.routes = read_routes(reader, body.get("routes"), f"{path}.routes")
     wanted.sysctls = read_sysctls(reader, body.get("sysctls"), f"{path}.sysctls")
+    wanted.node = read_hostname(reader, body.get("hostname"), f"{path}.hostname") if wanted.create else {}
     wanted.nat = WantedNat(f"{path}.nat_backend", ("snat", "dnat"), purge=True)
     wanted.nat.rules = read_snat(reader, body.get("snat"), f"{path}.snat", lab)
     wanted.nat.rules += read_dnat(reader, body.get("dnat"), f"{path}.dnat", lab)

@@ -15,6 +15,7 @@ from typing import Any
 
 from . import _memory as memory
 from . import _namespaces as namespaces
+from . import _node as node
 from . import _pending as pending
 from . import _sysctl as sysctl
 from ._capture import capture
@@ -106,6 +107,7 @@ def _topology(machine: Machine, state: State, lab: str, also: Sequence[str]) -> 
             with machine.entered(entry.namespace):
                 namespace.sysctls[entry.object] = sysctl.read(entry.object)
     look_at_nat(machine, state, lab, {})
+    state.nodes = node.read_all()
     return capture(state, lab, also)
 
 
@@ -139,7 +141,15 @@ def _namespace(
         "sysctls": settings,
         "listening": listening,
         "pids": pids.get(namespace.inode, []),
+        **_machine(name),
     }
+
+
+def _machine(name: str) -> Facts:
+    """What the namespace has of its own as a machine."""
+    if name == HOST:
+        return {"hostname": os.uname().nodename, "files": []}
+    return {"hostname": node.read_hostname(name), "files": node.files_of(name)}
 
 
 def _links(look: Look, name: str, addresses: list[decode.RawAddress]) -> list[Facts]:

@@ -57,6 +57,7 @@ def copy(state: State) -> State:
             )
             for name, namespace in state.namespaces.items()
         },
+        nodes={name: dict(settings) for name, settings in state.nodes.items()},
     )
 
 
@@ -431,6 +432,14 @@ def _set_nat(state: State, change: c.SetNat) -> list[c.Change]:
     return [c.RestoreNat(change.namespace, change.backend)]
 
 
+def _set_node(state: State, change: c.SetNode) -> list[c.Change]:
+    settings = state.nodes.setdefault(change.namespace, {})
+    before = settings.pop(change.what, None)
+    if change.setting:
+        settings[change.what] = change.setting
+    return [c.SetNode(change.namespace, change.what, before, change.setting)]
+
+
 def _set_sysctl(state: State, change: c.SetSysctl) -> list[c.Change]:
     namespace = state.namespaces[change.namespace]
     before = namespace.sysctls.get(change.key)
@@ -560,6 +569,7 @@ _EFFECTS: dict[type, Callable[..., list[c.Change]]] = {
     c.SetNat: _set_nat,
     c.RestoreNat: _restore,
     c.SetSysctl: _set_sysctl,
+    c.SetNode: _set_node,
 }
 
 

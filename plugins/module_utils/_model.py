@@ -345,6 +345,18 @@ class Remembered(NamedTuple):
     ifindex: int = 0
 
 
+#: What a namespace may have of its own as a machine: a host name, and files in the place of those in /etc.
+HOSTNAME, RESOLV_CONF, HOSTS_FILE = "hostname", "resolv.conf", "hosts"
+NODE_FILES = (RESOLV_CONF, HOSTS_FILE)
+
+
+class NodeSetting(NamedTuple):
+    """A host name, or the text of a file and the lab whose it is; empty for a file of others, and for a host name."""
+
+    lab: str
+    value: str
+
+
 class Connection(NamedTuple):
     """The TCP connection by which a run came to the machine: the inode of its namespace, and its two ends."""
 
@@ -365,6 +377,8 @@ class State:
     obstacles: dict[str, str] = field(default_factory=dict)
     #: Names of namespaces that have another name as well, and that one. The host's own may have such, too.
     second_names: dict[str, str] = field(default_factory=dict)
+    #: Host names and files by the name of a namespace, which need not be there.
+    nodes: dict[str, dict[str, NodeSetting]] = field(default_factory=dict)
     #: The names of all namespaces, looked at or not, without second ones.
     names: frozenset[str] = frozenset()
     #: What the lab has changed on things that are not its own; and what each of the other labs has.
@@ -492,6 +506,8 @@ class WantedNamespace:
     absent_routes: list[WantedRoute] = field(default_factory=list)
     sysctls: dict[str, WantedSysctl] = field(default_factory=dict)
     nat: WantedNat | None = None
+    #: The host name and the files that it shall have, each with its place in the document.
+    node: dict[str, tuple[str, str]] = field(default_factory=dict)
 
 
 class Wire(NamedTuple):

@@ -19,6 +19,7 @@ from . import _iptables as iptables
 from . import _memory as memory
 from . import _namespaces as namespaces
 from . import _nftables as nftables
+from . import _node as node
 from . import _sysctl as sysctl
 from ._connection import connection
 from ._errors import few
@@ -62,6 +63,8 @@ def observe(machine: Machine, wanted: Wanted) -> State:
         second_names=second_names,
         names=frozenset(entry.name for entry in entries if entry.inode and entry.name not in second_names),
     )
+    if wanted.prune or wanted.absent_namespaces:
+        state.nodes = node.read_all()
     if wanted.lab:
         known: _KnownNames = {}
         state.remembered = remembered(machine, wanted.lab, known)

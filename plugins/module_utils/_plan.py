@@ -16,6 +16,7 @@ The order of a plan, and the room that is left in it:
  7. links come up, bridges last of all
  8. routes, those that make gateways reachable first                  (then: policy rules)
  9. rules of translation, into the new backend before they leave the old one
+10. host names and files
 
 Private to the collection: no stable interface.
 """
@@ -58,6 +59,7 @@ from ._plan_bridges import Bridges
 from ._plan_connection import find_cut
 from ._plan_memory import Memories
 from ._plan_nat import Nat
+from ._plan_nodes import Nodes
 from ._sysctl_keys import generic_key, interface_of, name_of
 
 
@@ -106,6 +108,7 @@ class Planner:
         self.problems: list[Problem] = []
         self.bridges = Bridges(self)
         self.nat = Nat(self)
+        self.nodes = Nodes(self)
         self.wires: dict[Endpoint, Wire] = {end: wire for wire in wanted.wires for end in wire.ends}
         #: Namespaces that are taken for granted; what is in them is, too.
         self.assumed: set[str] = set()
@@ -132,6 +135,7 @@ class Planner:
         self._restore_routes()
         self._set_routes()
         self.nat.set()
+        self.nodes.set()
         self._keep_connection()
         self._refuse()
         if self.wanted.whole:
@@ -224,6 +228,7 @@ class Planner:
         for name, namespace in self.wanted.namespaces.items():
             if name in self.state.namespaces:
                 self._remove_routes(self.state.namespaces[name], namespace)
+        self.nodes.remove(namespaces)
         for end in links:
             link = self.state.link(end)
             if link:

@@ -80,7 +80,7 @@ changes:
       sample: add
     object:
       description: The kind of the object, such as V(namespace), V(veth), V(bridge), V(port), V(link), V(address),
-        V(route), or V(sysctl).
+        V(route), V(sysctl), V(hostname), or V(file).
       type: str
       sample: namespace
     namespace:

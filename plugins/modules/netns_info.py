@@ -117,6 +117,15 @@ namespaces:
       type: list
       elements: int
       sample: [4242]
+    hostname:
+      description: The host name that it has of its own, and for V(host) that of the machine.
+      type: str
+      sample: server.example
+    files:
+      description: The files in C(/etc/netns) that are in the place of those in C(/etc).
+      type: list
+      elements: str
+      sample: [resolv.conf]
 stale:
   description: Names in C(/run/netns) that stand for no namespace (V(stale) files, V(dangling) symlinks).
   returned: success

@@ -146,7 +146,7 @@ changes:
       sample: change
     object:
       description: The kind of the object, such as V(namespace), V(veth), V(bridge), V(port), V(link), V(address),
-        V(route), or V(sysctl).
+        V(route), V(sysctl), V(hostname), or V(file).
       type: str
       sample: link
     namespace:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ import pytest
 import yaml
 from controller import ROOT, Controller, Play, Run
 from remote import OPERATOR, PASSWORD, managed
-from throwaway import ip, named_namespaces, snapshot, within
+from throwaway import ip, named_namespaces, own_etc, snapshot, within
 
 ROUTED = yaml.safe_load((ROOT / "playbooks/topologies/routed.yml").read_text())
 
@@ -86,19 +85,21 @@ def test_a_play_of_builtin_modules(ansible: Controller, tmp_path: Path, kind: st
     tmp_path.chmod(0o755)
     ip("link", "add", "of-the-host", "type", "veth", "peer", "name", "of-the-host-too")
     with connection(kind, ansible, tmp_path) as (machine, run):
-        hosts = inventory(tmp_path / "inventory", lab(), machines=[machine])
+        document = lab(server={"hostname": "server.example"})
+        hosts = inventory(tmp_path / "inventory", document, machines=[machine])
         served = {
             "ansible.builtin.command": {"argv": [sys.executable, "-c", SERVER], "chdir": str(shared)},
             "async": 120,
             "poll": 0,
         }
         plays = [
-            build(lab(), machine, become=True),
+            build(document, machine, become=True),
             play("lab_routed", facts=True),
             play(
                 "server",
                 that(
                     "ansible_facts.interfaces | sort == ['lo', 'vethS']",
+                    "ansible_facts.nodename == 'server.example'",
                     "ansible_facts.default_ipv4.address == '10.0.1.2'",
                     "ansible_facts.default_ipv4.gateway == '10.0.1.1'",
                     "ansible_facts.all_ipv4_addresses | sort == ['1.1.1.1', '10.0.1.2']",
@@ -112,6 +113,7 @@ def test_a_play_of_builtin_modules(ansible: Controller, tmp_path: Path, kind: st
                 {"ansible.builtin.uri": {"url": "http://1.1.1.1/page", "return_content": True}, "register": "page"},
                 {"ansible.builtin.get_url": {"url": "http://1.1.1.1/page", "dest": f"{shared}/got", "mode": "0644"}},
                 that("page.content == 'from the server\n'", "ansible_facts.interfaces | sort == ['lo', 'vethC']"),
+                that("ansible_facts.nodename != 'server.example'"),
             ),
             play(
                 "router",
@@ -165,9 +167,7 @@ def test_two_services_on_port_80(ansible: Controller, tmp_path: Path) -> None:
 
 def test_files_of_a_namespace_are_in_the_place_of_the_hosts(ansible: Controller, tmp_path: Path) -> None:
     """As with `ip netns exec`: /etc/netns/NAME, and /sys; nothing of it is mounted where others can see it."""
-    # An /etc of this throw-away host's own.
-    shutil.copytree("/etc", tmp_path / "etc", symlinks=True)
-    subprocess.run(["mount", "--bind", str(tmp_path / "etc"), "/etc"], check=True)
+    own_etc(tmp_path)
     folder = Path("/etc/netns/server")
     folder.mkdir(parents=True)
     (folder / "resolv.conf").write_text("nameserver 192.0.2.53\n")

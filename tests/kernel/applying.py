@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from ansible_collections.nslab.netns.plugins.module_utils import _apply, _namespaces, _options, _sysctl
+from ansible_collections.nslab.netns.plugins.module_utils import _apply, _namespaces, _node, _options, _sysctl
 from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
 from ansible_collections.nslab.netns.plugins.module_utils._changes import Description, descriptions
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
@@ -82,6 +82,7 @@ def refused(document: Document) -> str:
 MUTATING: tuple[tuple[Any, str], ...] = (
     (Session, "request"),
     (_sysctl, "write"),
+    (_node, "write"),
     (_namespaces, "create"),
     (_namespaces, "give_name"),
     (_namespaces, "remove_name"),
@@ -114,7 +115,7 @@ def failing_call(monkeypatch: pytest.MonkeyPatch, number: int, error: Exception 
     with monkeypatch.context() as patch:
         for owner, name in MUTATING:
             usual: Exception = KernelError(5, "injected")
-            if owner in (_namespaces, _apply.memory):
+            if owner in (_namespaces, _apply.memory, _node):
                 usual = OSError(5, "injected")
             elif owner in (_apply.nftables, _apply.iptables):
                 usual = NslabError("injected")

@@ -81,6 +81,16 @@ BAD = [
     (("namespaces", "n" * 256, {}), "namespaces." + "n" * 256, "at most 255"),
     ((*NS, "string"), "namespaces.router", "'string' is no dictionary"),
     ((*NS, "route", []), "namespaces.router.route", "did you mean 'routes'?"),
+    # machines
+    ((*NS, "hostname", "-x"), "namespaces.router.hostname", "'-x' is no host name"),
+    ((*NS, "hostname", "a" * 65), "namespaces.router.hostname", "1 to 64"),
+    ((*NS, "hostname", 7), "namespaces.router.hostname", "7 is no string"),
+    (("namespaces", "host", {"hostname": "x"}), "namespaces.host.hostname", "is the machine itself"),
+    ((*NS, "resolv_conf", ["x"]), "namespaces.router.resolv_conf", "is no dictionary of nameservers"),
+    ((*NS, "resolv_conf", {"nameservers": ["x"]}), "namespaces.router.resolv_conf.nameservers[0]", "'x' is no IPv4"),
+    ((*NS, "resolv_conf", {"search": ["a b"]}), "namespaces.router.resolv_conf.search[0]", "is no single word"),
+    ((*NS, "hosts_file", {"nodes": "yes"}), "namespaces.router.hosts_file.nodes", "is neither true nor false"),
+    ((*NS, "hosts_file", {"entries": {"db": ["x"]}}), "namespaces.router.hosts_file.entries.db", "'db' is no IPv4"),
     # hosts of an inventory
     ((*NS, "groups", "gateways"), "namespaces.router.groups", "'gateways' is no list"),
     ((*NS, "groups", ["a", "b-c"]), "namespaces.router.groups[1]", "'b-c' is no name for a group"),
