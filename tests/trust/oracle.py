@@ -23,7 +23,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _nft = ctypes.CDLL("libnftables.so.1")
 _nft.nft_ctx_new.restype = ctypes.c_void_p
 _nft.nft_ctx_get_output_buffer.restype = _nft.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
-_CLONE_NEWNET = 0x40000000
+_CLONE_NEWNET, _CLONE_NEWUTS = 0x40000000, 0x04000000
 
 #: Counters, and what follows the carrier; the identity of links, which a host made anew has others of.
 _PASSING = {"operstate", "qdisc", "tso_max_size", "link_netnsid", "stats", "stats64", "flags", "addr_info", "linkinfo"}
@@ -59,12 +59,12 @@ def look() -> dict[str, Any]:
                 asked[name] = _ask()
         found: dict[str, Any] = {name or "host": _stack(asked[name]) for name in fds}
         inodes = {name: os.fstat(fds[name]).st_ino for name in names}
-    return {"stacks": found, "inodes": inodes, "files": _files()}
+    return {"stacks": found, "inodes": inodes, "files": _files(), "hostnames": _hostnames()}
 
 
 def without_identity(found: dict[str, Any]) -> dict[str, Any]:
     """So that two hosts of the same make look the same."""
-    return {
+    stacks = {
         name: {
             **stack,
             "links": {
@@ -74,6 +74,19 @@ def without_identity(found: dict[str, Any]) -> dict[str, Any]:
         }
         for name, stack in found["stacks"].items()
     }
+    return {"stacks": stacks, "hostnames": found["hostnames"]}
+
+
+def _hostnames() -> dict[str, str]:
+    """What the namespaces are called that have host names of their own."""
+    folder = "/run/nslab/uts"
+    found = {}
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        with open("/proc/thread-self/ns/uts", "rb") as home, open(f"{folder}/{name}", "rb") as its:
+            assert _libc.setns(its.fileno(), _CLONE_NEWUTS) == 0, os.strerror(ctypes.get_errno())
+            found[name] = os.uname().nodename
+            assert _libc.setns(home.fileno(), _CLONE_NEWUTS) == 0
+    return found
 
 
 @contextlib.contextmanager

@@ -135,7 +135,7 @@ def test_every_call_of_generated_documents_fails_or_is_the_last(monkeypatch: pyt
     """From nothing where it is killed, from another document where it fails."""
 
     @generated(part, -(-DOCUMENTS // PARTS))
-    @given(first=documents(most=3), document=documents(most=3))
+    @given(first=documents(most=2), document=documents(most=2))
     def holds(first: Document, document: Document) -> None:
         with telling(first, document):
             count(FAILED, fails_everywhere(monkeypatch, document, first))

@@ -95,6 +95,7 @@ def documents(draw: st.DrawFn, name: str = "lab", many: bool = False, most: int 
     for namespace in names:
         namespaces[namespace]["interfaces"]["lo"] = {"addresses": draw(_subset(["192.0.2.1/32", "192.0.2.9/24"]))}
         namespaces[namespace]["sysctls"] = draw(_sysctls(used, namespace))
+        namespaces[namespace].update(draw(st.sampled_from(({}, {}, {"hostname": "one"}, {"hostname": "two.example"}))))
     for number, ends in wires:
         for side, end in enumerate(ends):
             _add_routes(draw, namespaces, number, side, end)
