@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import itertools
 import select
 import signal
@@ -32,12 +33,13 @@ from . import _node as node
 from . import _sysctl as sysctl
 from ._errors import KernelError, NslabError, StepFailed
 from ._machine import Machine
-from ._model import BIRTH_GROUP, IPV6_MIN_MTU, NO_VLANS, Endpoint, Remembered, State, lab_of
+from ._model import BIRTH_GROUP, IPV6_MIN_MTU, NO_VLANS, Endpoint, Remembered, Route, State, lab_of
 from ._nat import IPTABLES
 from ._netlink import conf, decode, encode
 from ._netlink.session import Session
 from ._plan import Plan
-from ._renames import device_of
+from ._renames import devices_of, followed, inherited, once
+from ._sysctl_keys import disable_ipv6_of
 
 #: Duplicate address detection takes up to 3 s: a late carrier, a random delay, and the detection itself.
 _DAD_SECONDS = 5.0
@@ -88,6 +90,11 @@ class Application:
             name: {link.name: link.index for link in namespace.links.values()}
             for name, namespace in state.namespaces.items()
         }
+        #: The names by the indexes, by namespace and its inode.
+        self._names = {
+            (name, namespace.inode): {link.index: link.name for link in namespace.links.values()}
+            for name, namespace in state.namespaces.items()
+        }
         #: MTU and MAC of the bridges, which follow those of their ports, or not.
         self._bridges = {end: (link.mtu, link.mac) for end, link in state.links() if link.kind == "bridge"}
         self._unfinished = {end for end, link in state.links() if link.unfinished}
@@ -95,6 +102,9 @@ class Application:
         self._remembers = any(step.remember for step in plan.steps) or bool(
             plan.forgotten or plan.shared or plan.expired
         )
+        #: What is remembered from before, without what has ended, and what was remembered since.
+        self._known = [entry for entry in state.remembered if entry not in plan.expired]
+        self._noted: list[Remembered] = []
         #: What other labs remembered that this one has handed something over to.
         self._heirs: dict[str, tuple[Remembered, ...]] = {}
         #: The sysctls of links that were removed, moved, or lost them otherwise (IFLA_AF_SPEC).
@@ -105,11 +115,13 @@ class Application:
         self._nftables_before: dict[str, str] = {}
 
     def apply(self) -> None:
-        """Make all changes. Raises StepFailed after having taken back what was done."""
+        """Make all changes, and have other labs remember what they go on needing.
+
+        Raises StepFailed after having taken back what was done.
+        """
         encode.require()
-        kept = tuple(entry for entry in self._remembered if entry not in self._plan.expired)
-        if self._lab and kept != memory.recall(self._lab):
-            memory.rewrite(self._lab, kept)
+        if self._lab and tuple(self._known) != memory.recall(self._lab):
+            memory.rewrite(self._lab, self._known)
         for where, steps in itertools.groupby(self._plan.steps, _leaves_from):
             together = list(steps)
             if where and len(together) > 1 and self._remove_together(where, together):
@@ -117,6 +129,10 @@ class Application:
             for step in together:
                 self._stops.check(self.roll_back)
                 self._apply_step(step)
+        # What goes over to another lab is for a while in both files: after a run that is killed, it does it again.
+        for lab, entries in self._plan.handed_over.items():
+            self._heirs[lab] = memory.recall(lab)
+            memory.rewrite(lab, inherited(followed(self._heirs[lab], self._names), entries))
 
     def _remove_together(self, namespace: str, steps: Sequence[c.Step]) -> bool:
         """Remove links of one namespace at once: each by itself has the kernel wait for all its processors.
@@ -202,10 +218,16 @@ class Application:
             if entry.kind == "sysctl" and before is None:
                 with self._machine.entered(entry.namespace):
                     before = sysctl.read(entry.object)
-            index = self._indexes[entry.namespace].get(device_of(entry), 0)
+            indexes = self._indexes[entry.namespace]
+            devices = tuple((name, indexes.get(name, 0)) for name in devices_of(entry))
             inode = self._machine.handle(entry.namespace).inode
-            complete.append(entry._replace(before=before, inode=inode, ifindex=index))
+            complete.append(entry._replace(before=before, inode=inode, devices=devices))
+            if entry.kind == "mtu" and int(entry.after or 0) < IPV6_MIN_MTU <= int(entry.before or 0):
+                found = decode.link(self._machine.session(entry.namespace), index=devices[0][1])
+                conf_before = found.af_spec.hex() if found else ""
+                complete.append(complete[-1]._replace(kind="conf", before=conf_before, after=None))
         memory.append(self._lab, complete)
+        self._noted += complete
 
     def roll_back(self) -> list[str]:
         """Take back what was done, the last first. Returns what could not be taken back, in words."""
@@ -278,17 +300,12 @@ class Application:
 
     def commit(self) -> None:
         """Write down what goes with what was done, and forget what the lab has put back. ``leave`` has to follow."""
-        # What goes over to another lab is for a moment in both files: a run that is killed here does it again.
-        for lab, entries in self._plan.handed_over.items():
-            self._heirs.setdefault(lab, memory.recall(lab))
-            memory.hand_over(lab, entries)
         if self._plan.shared:
             self._remember(self._plan.shared)
-        if self._plan.forgotten or any(step.remember for step in self._journal):
-            gone = {entry[:4] for entry in self._plan.forgotten}
-            gone |= {entry[:4] for entry in self._plan.rebased}
-            kept = [entry for entry in memory.recall(self._lab) if entry[:4] not in gone]
-            memory.rewrite(self._lab, kept + self._plan.rebased)
+        if self._plan.forgotten or self._plan.rebased or self._noted:
+            gone = {entry.key for entry in (*self._plan.forgotten, *self._plan.rebased)}
+            kept = [entry for entry in self._known if entry.key not in gone]
+            memory.rewrite(self._lab, once([*kept, *self._plan.rebased, *self._noted]))
 
     def leave(self) -> None:
         """Leave what was done as it is, for good or to another process, which has a copy of this journal."""
@@ -354,12 +371,30 @@ class Application:
 
     def _restore_conf(self, end: Endpoint) -> None:
         """Give a link that is there again the sysctls that it had."""
-        before = self._confs.get(end) if self._takes_back else None
-        found = decode.link(self._machine.session(end.namespace), index=self._index(end)) if before else None
-        if before and found:
+        if self._takes_back and end in self._confs:
+            self._set_conf(end, self._confs[end])
+
+    def _restore_ipv6(self, end: Endpoint) -> None:
+        """Give a link that has IPv6 again the sysctls that it had before an earlier run has taken it."""
+        index = self._index(end)
+        noted = (e for e in self._known if e.kind == "conf" and (e.namespace, e.ifindex) == (end.namespace, index))
+        entry = next(noted, None)
+        if entry is None or not entry.before:
+            return
+        # What disables IPv6 may have come or gone meanwhile. Where the plan adds addresses, it has gone.
+        added = (step.change for step in self._plan.steps if isinstance(step.change, c.AddAddress))
+        is_clear = any(change.end == end and change.address.family == 6 for change in added)
+        with self._machine.entered(end.namespace):
+            is_clear = is_clear or sysctl.read(disable_ipv6_of("all")) == "1"
+        self._set_conf(end, bytes.fromhex(entry.before), disable_ipv6_of(end.interface) if is_clear else "")
+
+    def _set_conf(self, end: Endpoint, before: bytes, but: str = "") -> None:
+        found = decode.link(self._machine.session(end.namespace), index=self._index(end))
+        if found:
             with self._machine.entered(end.namespace):
                 for key, value in conf.changes(end.interface, before, found.af_spec):
-                    sysctl.write(key, value)
+                    if key != but:
+                        sysctl.write(key, value)
 
     def _add_namespace(self, change: c.AddNamespace) -> None:
         self._machine.create(change.name, change.alias)
@@ -452,8 +487,10 @@ class Application:
         if change.mtu is not None and change.mtu < IPV6_MIN_MTU:
             self._note_conf(change.end)
         encode.set_link(session, index, mtu=change.mtu, mac=change.mac, alias=change.alias, group=group)
-        if change.mtu is not None:
+        if change.mtu is not None and change.mtu >= IPV6_MIN_MTU:
             self._restore_conf(change.end)
+            if not self._takes_back:
+                self._restore_ipv6(change.end)
 
     def _set_up(self, change: c.SetUp) -> None:
         encode.set_link(self._machine.session(change.end.namespace), self._index(change.end), up=change.up)
@@ -468,7 +505,13 @@ class Application:
         session = self._machine.session(change.namespace)
         if change.route.src and change.route.family == 6:
             _await_source(session, change.route.src)
-        encode.add_route(session, change.route, self._indexes[change.namespace], append=change.append)
+        add = functools.partial(encode.add_route, session, change.route, self._indexes[change.namespace])
+        try:
+            add(append=change.append)
+        except KernelError as error:
+            if error.number != errno.EHOSTUNREACH or not _await_peer(session, change.route):
+                raise
+            add(append=change.append)
 
     def _replace_route(self, change: c.ReplaceRoute) -> None:
         session = self._machine.session(change.namespace)
@@ -527,6 +570,22 @@ def _await_source(session: Session, source: str) -> None:
         if time.monotonic() > deadline:  # Without a carrier it never ends. The kernel will say so.
             return
         select.select([], [], [], _POLL_SECONDS)
+
+
+def _await_peer(session: Session, route: Route) -> bool:
+    """Wait for the way to the other end of a line, which the kernel adds some time after the address (IPv6).
+
+    False if the gateway is none.
+    """
+    vias = {hop.via for hop in route.hops}
+    if not any(address.value.peer in vias for address in decode.addresses(session) if address.value.peer):
+        return False
+    deadline = time.monotonic() + _DAD_SECONDS
+    known = {found.to.partition("/")[0] for found in decode.routes(session, {}, kernel=True)}
+    while not vias <= known and time.monotonic() < deadline:
+        select.select([], [], [], _POLL_SECONDS)
+        known = {found.to.partition("/")[0] for found in decode.routes(session, {}, kernel=True)}
+    return True
 
 
 @contextlib.contextmanager

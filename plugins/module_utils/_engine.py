@@ -24,7 +24,7 @@ from ._machine import Machine
 from ._model import Wanted
 from ._netlink import encode
 from ._observe import labs, observe
-from ._plan import Plan, plan
+from ._plan import Plan, foresee, plan
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,13 @@ def run(wanted: Wanted, check: bool = False, terms: Terms = _PLAIN_TERMS) -> Pla
     require_host()
     if check:
         with Machine() as machine:
-            return _merged([plan(demand, observe(machine, demand)) for demand in _demands(wanted, machine)])
+            plans: list[Plan] = []
+            for demand in _demands(wanted, machine):
+                state = observe(machine, demand)
+                for earlier in plans:
+                    foresee(state, demand.lab, earlier)
+                plans.append(plan(demand, state))
+            return _merged(plans)
     with lock.held(terms.purpose, terms.lock_seconds) as held, contextlib.ExitStack() as after, Machine() as machine:
         transaction = _Transaction(machine, terms)
         with transaction:
@@ -85,7 +91,10 @@ def _demands(wanted: Wanted, machine: Machine) -> list[Wanted]:
     if wanted.valid_labs is None:
         return [wanted]
     going = [lab for lab in labs(machine) if lab not in wanted.valid_labs]
-    return [Wanted(lab=lab, prune=True, whole=True, going=frozenset(going)) for lab in going]
+    return [
+        Wanted(lab=lab, prune=True, whole=True, gone=frozenset(going[: position + 1]))
+        for position, lab in enumerate(going)
+    ]
 
 
 class _Transaction:

@@ -42,7 +42,7 @@ def gather(names: Sequence[str] | None, sysctls: Sequence[str], lab: str) -> Fac
     entries = namespaces.entries()
     broken = {entry.name: entry for entry in entries if not entry.inode}
     with Machine() as machine:
-        known = [HOST, *machine.all_names()]
+        known = [HOST, *machine.all_names(names or ())]
         asked = list(dict.fromkeys(known if names is None else names))
         unknown = [name for name in asked if name not in known]
         if unknown:

@@ -60,7 +60,7 @@ def _same_prefix(wanted: Wanted, state: State) -> Iterator[Finding]:
         ours = {(link.name, item.value): item.path for link in namespace.links.values() for item in link.addresses}
         for link in sorted(links.values(), key=lambda link: (link.name in namespace.links, link.index == 0)):
             for address in link.addresses:
-                network = address.ip.network
+                network = address.network
                 if network.prefixlen == network.max_prefixlen or address.noprefixroute:
                     continue
                 first = seen.setdefault(network, link.name)

@@ -518,7 +518,7 @@ def devices_towards(namespace: Namespace, via: str, table: int) -> list[str]:
         if not link.up:
             continue
         for own in link.all_addresses:
-            network = own.ip.network
+            network = own.network
             if network.version == address.version and address in network and not own.noprefixroute:
                 found.append((network.prefixlen, link.name))
     for route in namespace.routes:

@@ -10,7 +10,7 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 
 from . import _namespaces as namespaces
@@ -115,13 +115,12 @@ class Machine:
             name for name, handle in self._handles.items() if name != HOST and namespaces.inode_of(name) != handle.inode
         ]
 
-    def all_names(self) -> Iterator[str]:
-        """One name for each of the namespaces that can be opened now, without the host's."""
-        seen = {self._handles[HOST].inode}
-        for entry in namespaces.entries():
-            if entry.kind in ("mount", "symlink") and entry.name != HOST and entry.inode not in seen:
-                seen.add(entry.inode)
-                yield entry.name
+    def all_names(self, preferred: Iterable[str] = ()) -> list[str]:
+        """One name for each of the namespaces that can be opened now, without the host's; if it has one of them, a
+        ``preferred`` one.
+        """
+        names = namespaces.first_names(namespaces.entries(), preferred).values()
+        return sorted(name for name in names if name != HOST)
 
     @contextlib.contextmanager
     def released(self, name: str) -> Iterator[Handle | None]:

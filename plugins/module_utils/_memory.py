@@ -23,6 +23,7 @@ from collections.abc import Sequence
 
 from ._lock import RUN_DIRECTORY, open_file, run_directory
 from ._model import Remembered
+from ._renames import once
 
 _PREFIX, _SUFFIX = "lab-", ".jsonl"
 
@@ -52,16 +53,16 @@ def recall(lab: str) -> tuple[Remembered, ...]:
         return ()
     finally:
         os.close(directory)
-    entries: dict[tuple[str, str, int, str], Remembered] = {}
     with open(fd, encoding="utf-8") as file:
-        for line in file:
-            try:
-                entry = Remembered(*json.loads(line))
-            except (ValueError, TypeError):
-                continue
-            known = entries.get(entry[:4])
-            entries[entry[:4]] = entry._replace(before=known.before) if known else entry
-    return tuple(entries.values())
+        return once(filter(None, map(_entry, file)))
+
+
+def _entry(line: str) -> Remembered | None:
+    try:
+        kind, namespace, inode, thing, before, after, devices = json.loads(line)
+        return Remembered(kind, namespace, inode, thing, before, after, tuple((name, index) for name, index in devices))
+    except (ValueError, TypeError):
+        return None
 
 
 def append(lab: str, entries: Sequence[Remembered]) -> None:
@@ -79,16 +80,6 @@ def append(lab: str, entries: Sequence[Remembered]) -> None:
 def _lines(entries: Sequence[Remembered]) -> bytes:
     # The leading line break ends a line that a killed run left half-written.
     return "".join(f"\n{json.dumps(entry)}\n" for entry in entries).encode()
-
-
-def hand_over(lab: str, entries: Sequence[Remembered]) -> None:
-    """Have ``lab`` put back in the end what another one has changed and needs no more, but ``lab`` does."""
-    known = {entry[:4]: entry for entry in recall(lab)}
-    for entry in entries:
-        heir = known.get(entry[:4])
-        if heir is None or heir.before == entry.after:
-            known[entry[:4]] = entry if heir is None else heir._replace(before=entry.before)
-    rewrite(lab, list(known.values()))
 
 
 def rewrite(lab: str, entries: Sequence[Remembered]) -> None:

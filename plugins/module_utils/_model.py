@@ -112,7 +112,10 @@ def _interface(text: str) -> IPInterface:
 
 
 class Address(NamedTuple):
-    """An address with its prefix length (``10.0.0.1/24``) on a link, compared with what the kernel reports."""
+    """An address with its prefix length (``10.0.0.1/24``) on a link, compared with what the kernel reports.
+
+    The prefix is that of the ``peer`` where there is one: the other end of a point-to-point link.
+    """
 
     address: str
     scope: str = "global"
@@ -120,10 +123,16 @@ class Address(NamedTuple):
     nodad: bool = False
     noprefixroute: bool = False
     preferred_lft: str = "forever"
+    peer: str = ""
 
     @property
     def ip(self) -> IPInterface:
         return _interface(self.address)
+
+    @property
+    def network(self) -> IPNetwork:
+        """The prefix to which the kernel makes a route."""
+        return _interface(f"{self.peer}/{self.ip.network.prefixlen}").network if self.peer else self.ip.network
 
     @property
     def family(self) -> int:
@@ -131,6 +140,8 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         words = [self.address]
+        if self.peer:
+            words.append(f"peer {self.peer}")
         if self.family == 4 and self.scope != "global":
             words.append(f"scope {self.scope}")
         if self.label:
@@ -334,15 +345,30 @@ class Remembered(NamedTuple):
 
     #: address, route, mtu, mac, up, master, sysctl; port: the settings that go with a master; lost address, lost route:
     #: what a change took along, which ``after`` names; or consequence: a sysctl that the kernel set along with one of
-    #: the lab's, and that setting that one back does not restore.
+    #: the lab's, and that setting that one back does not restore; conf: the sysctls that a device has lost with IPv6
+    #: (IFLA_AF_SPEC), by which ``before`` has them.
     kind: str
     namespace: str
     inode: int
     object: str
     before: str | None
     after: str | None
-    #: The index of the device that it is about, which stays when that is renamed; 0 if it is about none.
-    ifindex: int = 0
+    #: The devices that it speaks of, the one that it is about first: their names then, and their indexes, which stay
+    #: when they are renamed.
+    devices: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def ifindex(self) -> int:
+        """The index of the device that it is about; 0 if it is about none."""
+        return self.devices[0][1] if self.devices else 0
+
+    @property
+    def key(self) -> tuple[str, str, int, str, int]:
+        """What is changed but once: a device that has got the name of another one is another thing.
+
+        A route is the same one whatever its ways.
+        """
+        return (*self[:4], 0 if self.kind == "route" else self.ifindex)
 
 
 #: What a namespace may have of its own as a machine: a host name, and files in the place of those in /etc.
@@ -534,8 +560,8 @@ class Wanted:
     adopt: bool = False
     #: Only these labs may stay on the machine; all others go. Nothing else is demanded then.
     valid_labs: frozenset[str] | None = None
-    #: Labs that go in the same run; they need nothing to stay.
-    going: frozenset[str] = frozenset()
+    #: Labs that have gone in the same run by then; they need nothing to stay.
+    gone: frozenset[str] = frozenset()
     #: What has to be proved with packets for the changes to be kept.
     probes: list[Any] = field(default_factory=list)
     #: The connection by which the run came may be cut: somebody has taken care of the way back.

@@ -17,7 +17,7 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Callable, NamedTuple
 
 from ._errors import NslabError
@@ -122,6 +122,31 @@ def entries() -> list[Entry]:
     except (FileNotFoundError, NotADirectoryError):
         return []
     return [_entry(name) for name in names]
+
+
+def first_names(found: Iterable[Entry], preferred: Iterable[str] = ()) -> dict[int, str]:
+    """The one name by which each namespace that can be opened is known, by inode.
+
+    ``host`` for the one that this thread is in; else one of the ``preferred``; else the one that was given first.
+    """
+    with contextlib.closing(open_host()) as host:
+        names = {host.inode: HOST}
+    # What is called `host` in /run/netns has no name: that is the host's own namespace here.
+    inodes = {entry.name: entry.inode for entry in found if entry.inode and entry.name != HOST}
+    ages = _mount_ages() if len(set(inodes.values())) < len(inodes) else {}
+    for name in (*preferred, *sorted(inodes, key=lambda name: (ages.get(name, len(ages)), name))):
+        if name in inodes:
+            names.setdefault(inodes[name], name)
+    return names
+
+
+def _mount_ages() -> dict[str, int]:
+    """The names that are mounts, by when they were mounted: as /proc/self/mountinfo lists them."""
+    with open("/proc/thread-self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        points = [line.split(" ", 5)[4] for line in file]
+    prefix = f"{RUN_DIRECTORY}/"
+    found = [point[len(prefix) :] for point in points if point.startswith(prefix)]
+    return {name: age for age, name in reversed(list(enumerate(found)))}
 
 
 def _entry(name: str) -> Entry:

@@ -11,9 +11,8 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from . import _iptables as iptables
 from . import _memory as memory
@@ -56,7 +55,9 @@ _FORWARDING_CAUSES = {
 def observe(machine: Machine, wanted: Wanted) -> State:
     """Look at all that ``wanted`` speaks of, at all that carries its lab's mark, and at what they are wired to."""
     entries = namespaces.entries()
-    second_names = _second_names(entries, [*wanted.namespaces, *wanted.absent_namespaces])
+    asked = [*wanted.namespaces, *wanted.absent_namespaces]
+    noted = [entry.namespace for lab in memory.labs() if wanted.lab for entry in memory.recall(lab)]
+    second_names = _second_names(entries, [*asked, *noted])
     state = State(
         stale=frozenset(entry.name for entry in entries if entry.kind == "stale"),
         obstacles={entry.name: _obstacle(entry) for entry in entries if entry.kind in ("dangling", "foreign")},
@@ -71,19 +72,19 @@ def observe(machine: Machine, wanted: Wanted) -> State:
         state.claims = {lab: remembered(machine, lab, known) for lab in memory.labs() if lab != wanted.lab}
     state.connection = connection()
     keys = _sysctl_keys(wanted, state)
-    names = dict.fromkeys([*wanted.namespaces, *wanted.absent_namespaces])
+    names = dict.fromkeys(asked)
     names.update(dict.fromkeys(end.namespace for wire in wanted.wires for end in wire.ends))
     names.update(dict.fromkeys(end.namespace for veth in wanted.absent_veths for end in veth if end))
     names.update(dict.fromkeys(end.namespace for end in wanted.absent_bridges))
     names.update(dict.fromkeys(entry.namespace for entry in state.remembered))
     if wanted.prune:
         names[HOST] = None
-        others = [name for name in machine.all_names() if name not in names]
+        others = [name for name in machine.all_names(names) if name not in names]
         names.update(dict.fromkeys(name for name in others if _concerns(machine, name, wanted.lab)))
     look = Look(machine, state, keys, wanted.lab)
     look.at(names)
     if look.strays(wanted):
-        look.at([HOST, *machine.all_names()])
+        look.at([HOST, *machine.all_names(names)])
     _find_sysctls(machine, wanted, state)
     _find_users(wanted, state)
     if wanted.prune or any(namespace.nat for namespace in wanted.namespaces.values()):
@@ -91,15 +92,11 @@ def observe(machine: Machine, wanted: Wanted) -> State:
     return state
 
 
-def _second_names(entries: Iterable[namespaces.Entry], first: Iterable[str]) -> dict[str, str]:
-    """The names of namespaces that have another one, and that one: ``host`` or one of the ``first``, if there is."""
-    inodes = {entry.name: entry.inode for entry in entries if entry.inode}
-    with contextlib.closing(namespaces.open_host()) as host:
-        names = {host.inode: HOST}
-    for name in (*first, *inodes):
-        if name in inodes:
-            names.setdefault(inodes[name], name)
-    return {name: names[inode] for name, inode in inodes.items() if names[inode] != name}
+def _second_names(entries: Sequence[namespaces.Entry], preferred: Iterable[str]) -> dict[str, str]:
+    """The names of namespaces that have another one here, and that one."""
+    names = namespaces.first_names(entries, preferred)
+    there = [entry for entry in entries if entry.inode and entry.name != HOST]
+    return {entry.name: names[entry.inode] for entry in there if names[entry.inode] != entry.name}
 
 
 _KnownNames = dict[tuple[str, int], dict[int, str]]
@@ -212,7 +209,8 @@ def _sysctl_keys(wanted: Wanted, state: State) -> dict[str, set[str]]:
         if entry.kind in ("sysctl", "consequence"):
             keys.setdefault(entry.namespace, set()).add(entry.object)
         elif entry.kind == "lost address":
-            keys.setdefault(entry.namespace, set()).add(disable_ipv6_of(device_of(entry)))
+            disabling = (disable_ipv6_of(device_of(entry)), disable_ipv6_of("all"))
+            keys.setdefault(entry.namespace, set()).update(disabling)
     return keys
 
 

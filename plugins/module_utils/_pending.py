@@ -245,6 +245,9 @@ def _ask(request: Record) -> Record | None:
         except (ConnectionResetError, BrokenPipeError):
             # It was just taking its changes back.
             return None
+        except socket.timeout as error:
+            text = f"the process that waits for a confirmation does not answer within {_ASK_SECONDS:g} s"
+            raise NslabError(f"{text}; is it stopped?") from error
     found = json.loads(answer) if answer else None
     return found if isinstance(found, dict) else None
 

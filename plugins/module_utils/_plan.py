@@ -23,6 +23,7 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -60,6 +61,7 @@ from ._plan_connection import find_cut
 from ._plan_memory import Memories
 from ._plan_nat import Nat
 from ._plan_nodes import Nodes
+from ._renames import inherited
 from ._sysctl_keys import generic_key, interface_of, name_of
 
 
@@ -95,6 +97,19 @@ class Plan:
 def plan(wanted: Wanted, state: State) -> Plan:
     """The changes that lead from ``state`` to ``wanted``. Raises Refused if the host's facts stand against it."""
     return Planner(wanted, state).plan()
+
+
+def foresee(state: State, lab: str, earlier: Plan) -> None:
+    """Change a state that was observed for ``lab`` as an earlier plan of the same run, of another lab, would."""
+    for change in earlier.changes:
+        if isinstance(change, c.SetNat):  # Each lab sees its own rules only.
+            continue
+        with contextlib.suppress(KeyError):  # of what was not observed
+            play(state, change)
+    state.remembered = inherited(state.remembered, earlier.handed_over.get(lab, ()))
+    for other, entries in earlier.handed_over.items():
+        if other in state.claims:
+            state.claims[other] = inherited(state.claims[other], entries)
 
 
 class Planner:
@@ -426,6 +441,9 @@ class Planner:
             return f"{name}: there is no interface {interface!r} in the namespace {namespace.name}" + did_you_mean(
                 interface, namespace.links
             )
+        mtu = namespace.links[interface].mtu if item.key.startswith("net/ipv6/") and interface else 0
+        if 0 < mtu < IPV6_MIN_MTU:
+            return f"{name}: {interface} has an MTU of {mtu}, and IPv6 needs at least {IPV6_MIN_MTU}"
         before = self.before.namespaces.get(namespace.name)
         known = self.before.new_namespace_sysctls
         if before is not None and not before.glimpsed:
@@ -563,6 +581,8 @@ class Planner:
     def _set_addresses(self) -> None:
         for end, wanted in self.wanted_links():
             link = self.state.namespaces[end.namespace].links[end.interface]
+            if not self._may_change(end, link, wanted):
+                continue
             surplus = self._surplus(link, wanted)
             again = self._out_of_order(link, wanted, surplus)
             # The last first, so that taking it back restores the kernel's order.
@@ -574,6 +594,17 @@ class Planner:
                 if address not in link.addresses:
                     self.do(c.AddAddress(end, address, wanted.path))
 
+    def _may_change(self, end: Endpoint, link: Link, wanted: WantedLink) -> bool:
+        """Refuse to make another address of one that is there and is not this lab's."""
+        if not self.wanted.lab or self.is_ours(end):
+            return True
+        found = [(item, other) for item in wanted.addresses for other in link.addresses if _is_same(other, item.value)]
+        for item, other in found:
+            if item.value not in link.addresses and not self.memories.has_added(end, other, item.value):
+                text = f"{end} has this address already, as {other}, and it is not this lab's; say it the same, or"
+                self.problem(item.path, f"{text} leave it out", FOREIGN)
+        return not self.problems
+
     def _surplus(self, link: Link, wanted: WantedLink) -> list[Address]:
         """The addresses that have to go."""
         keep = {item.value for item in wanted.addresses}
@@ -583,7 +614,7 @@ class Planner:
             if address in keep:
                 continue
             # IPv6 has an address once per link: another prefix length is a change. Other differences are set in place.
-            other_length = address.family == 6 and address.ip.ip in hosts and not _same_v6(address, keep)
+            other_length = address.ip.ip in hosts and not _same_v6(address, keep)
             same_v4 = address.family == 4 and any(address.address == other.address for other in keep)
             if other_length or same_v4 or (wanted.purge and not _same_v6(address, keep)):
                 surplus.append(address)
@@ -598,10 +629,10 @@ class Planner:
         groups: dict[IPNetwork, list[Address]] = {}
         for address in link.addresses:
             if address.family == 4:
-                groups.setdefault(address.ip.network, []).append(address)
+                groups.setdefault(address.network, []).append(address)
         again: list[Address] = []
         for network, group in groups.items():
-            order = [item.value for item in wanted.addresses if item.value.ip.network == network]
+            order = [item.value for item in wanted.addresses if item.value.network == network]
             kept = [address for address in group if address not in surplus]
             loses_primary = group[0] in surplus
             wrong_primary = wanted.purge and bool(order) and bool(kept) and kept[0] != order[0]
@@ -627,7 +658,7 @@ class Planner:
             return
         same = [other for other in link.addresses if other.family == 6 and other.address == address.address]
         if same:
-            self.do(c.ReplaceAddress(end, same[0], address, item.path))
+            self.do(c.ReplaceAddress(end, same[0], address, item.path), remember)
         else:
             self.do(c.AddAddress(end, address, item.path), remember)
 
@@ -740,7 +771,7 @@ class Planner:
             return ""
         for link in namespace.links.values():
             for address in link.all_addresses if link.up else ():
-                network = address.ip.network
+                network = address.network
                 has_route = network.prefixlen < network.max_prefixlen and not address.noprefixroute
                 if str(network) == route.to and has_route and address.scope != "host":
                     return f"{address.address} of {link.name}"
@@ -784,7 +815,7 @@ class Planner:
             chosen = next((dev for dev in devices if dev in current), devices[0])
             return hop._replace(dev=chosen)
         on = f" on {hop.dev}" if hop.dev else ""
-        connected = sorted({str(a.ip.network) for link in namespace.links.values() if link.up for a in link.addresses})
+        connected = sorted({str(a.network) for link in namespace.links.values() if link.up for a in link.addresses})
         self.assume(
             f"{path}.via",
             f"{hop.via!r} is not reachable{on} in the namespace {namespace.name}: no connected prefix "
@@ -831,6 +862,11 @@ def _same_v6(address: Address, others: Iterable[Address]) -> bool:
     return address.family == 6 and any(address.address == other.address for other in others)
 
 
+def _is_same(there: Address, wanted: Address) -> bool:
+    """Are two addresses one for the kernel? It has an IPv6 address once per link, whatever its prefix length."""
+    return there.ip.ip == wanted.ip.ip if there.family == 6 else there.address == wanted.address
+
+
 def _is_broadcast(address: str, own: Address) -> bool:
-    network = own.ip.network
+    network = own.network
     return network.version == 4 and network.prefixlen < 31 and address == str(network.broadcast_address)

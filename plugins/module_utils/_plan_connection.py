@@ -88,11 +88,11 @@ def _route(namespace: Namespace, remote: str) -> tuple[str, str]:
     if any(_has(link, remote) for link in namespace.links.values()):
         return "lo", ""
     found = [
-        (0, -own.ip.network.prefixlen, 0 if target.version == 4 else CONNECTED_METRIC_V6, link.name, "")
+        (0, -own.network.prefixlen, 0 if target.version == 4 else CONNECTED_METRIC_V6, link.name, "")
         for link in namespace.links.values()
         if link.up
         for own in (*link.addresses, *link.kernel_addresses)
-        if own.ip.version == target.version and target in own.ip.network and not own.noprefixroute
+        if own.ip.version == target.version and target in own.network and not own.noprefixroute
     ]
     for route in namespace.routes:
         network = ipaddress.ip_network(route.to)

@@ -14,21 +14,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from . import _changes as c
 from ._errors import FOREIGN
-from ._kernel import consequence, needs_gateway
+from ._kernel import consequence, hindrance, needs_gateway
 from ._model import IPV6_MIN_MTU, Address, Endpoint, Link, Namespace, Remembered, Vlan
 from ._renames import device_of, lost_route
-from ._sysctl_keys import disable_ipv6_of, interface_of
+from ._sysctl_keys import disable_ipv6_of, interface_of, name_of
 
 if TYPE_CHECKING:
     from ._plan import Planner
 
 #: What is put back after all else: what went along with it.
-_LATER = ("consequence", "lost address", "lost route")
+_LATER = ("consequence", "lost address", "lost route", "conf")
 
 
 class Memories:
@@ -37,21 +37,31 @@ class Memories:
     def __init__(self, planner: Planner) -> None:
         self._planner = planner
         self._wanted = planner.wanted
-        self._entries = planner.before.remembered
+        before = planner.before
+        planner.result.expired += [entry for entry in before.remembered if self._has_ended(entry)]
+        self._entries = [entry for entry in before.remembered if not self._has_ended(entry)]
         self.keys = {entry[:4] for entry in self._entries}
         #: What other labs have changed, by what it is.
         self._claims: dict[tuple[object, ...], list[tuple[str, Remembered]]] = {}
-        for lab, entries in sorted(planner.before.claims.items()):
-            for entry in entries if lab not in self._wanted.going else ():
-                self._claims.setdefault(entry[:4], []).append((lab, entry))
+        for lab, entries in sorted(before.claims.items()):
+            for entry in entries if lab not in self._wanted.gone else ():
+                if entry.namespace not in before.namespaces or not self._has_ended(entry):
+                    self._claims.setdefault(entry[:4], []).append((lab, entry))
+
+    def _has_ended(self, entry: Remembered) -> bool:
+        """Is the namespace or the device gone that an entry is about? What has its name by now is another one."""
+        namespace = self._planner.before.namespaces.get(entry.namespace)
+        if namespace is None or namespace.inode != entry.inode:
+            return True
+        return bool(entry.ifindex) and all(link.index != entry.ifindex for link in namespace.links.values())
 
     # --- remembering -------------------------------------------------------------------------------------------------
 
     def agree(self, memory: Remembered | None, path: str) -> bool:
         """Come to terms with other labs that have a say in a thing that is not this lab's own. False if it differs."""
-        others = self._claims.get(memory[:4], []) if memory else []
-        if memory is None or not others:
+        if memory is None:
             return True
+        others = self._claims.get(memory[:4], [])
         for lab, other in others:
             if other.after != memory.after:
                 self._planner.problem(
@@ -61,12 +71,25 @@ class Memories:
                     FOREIGN,
                 )
                 return False
-        if memory.before == memory.after and memory[:4] not in self.keys:
+        if memory.before == memory.after and memory[:4] not in self.keys and (others or self._follows_others(memory)):
             self._planner.result.shared.append(memory)
         return True
 
+    def _follows_others(self, memory: Remembered) -> bool:
+        """Is a sysctl what it is because another lab has set one that it follows?"""
+        causes = self._others("sysctl", memory) if memory.kind == "sysctl" else ()
+        return any(consequence(memory.object, other.object, other.after or "") is not None for _lab, other in causes)
+
+    def has_added(self, end: Endpoint, there: Address, wanted: Address) -> bool:
+        """Has this lab added the address, or has another one as this one wants it?"""
+        namespace = self._planner.state.namespaces[end.namespace]
+        key = ("address", namespace.name, namespace.inode, f"{end.interface} {there.address}")
+        return key in self.keys or any(other.after == str(wanted) for _lab, other in self._claims.get(key, ()))
+
     def spare_others(self, change: c.Change, undo: Iterable[c.Change]) -> None:
         """Refuse a change that takes along what another lab has added and goes on needing."""
+        if isinstance(change, c.SetSysctl):
+            self._spare_sysctls(change)
         for lost in undo:
             if isinstance(lost, c.AddAddress):
                 namespace = self._planner.state.namespaces[lost.end.namespace]
@@ -91,6 +114,18 @@ class Memories:
                     FOREIGN,
                 )
 
+    def _spare_sysctls(self, change: c.SetSysctl) -> None:
+        inode = self._planner.state.namespaces[change.namespace].inode
+        for lab, other in self._others("sysctl", Remembered("sysctl", change.namespace, inode, change.key, None, None)):
+            implied = consequence(other.object, change.key, change.value)
+            if other.object != change.key and implied not in (None, other.after):
+                self._planner.problem(
+                    change.path,
+                    f"{change.describe()}: this sets {name_of(other.object)} to {implied}, too, and the lab {lab!r} "
+                    f"needs it to be {other.after}; leave it out, or remove that lab",
+                    FOREIGN,
+                )
+
     def of_losses(self, memory: Remembered, undo: Iterable[c.Change]) -> Iterator[Remembered]:
         """What else has to be remembered of a change: what goes with it, and does not come back with its inverse."""
         cause = f"{memory.kind} {memory.object}"
@@ -98,9 +133,11 @@ class Memories:
             if isinstance(change, c.AddAddress):
                 found = f"{change.end.interface} {change.address.address}"
                 yield memory._replace(kind="lost address", object=found, before=json.dumps(change.address), after=cause)
-            elif isinstance(change, c.AddRoute):
-                found = f"{change.route.key} {change.route}"
-                yield memory._replace(kind="lost route", object=found, before=json.dumps(change.route), after=cause)
+            elif isinstance(change, c.AddRoute) or (isinstance(change, c.ReplaceRoute) and memory.kind != "route"):
+                hops = tuple(hop._replace(dead=False) for hop in change.route.nexthops)
+                route = change.route._replace(nexthops=hops)
+                found = f"{route.key} {route}"
+                yield memory._replace(kind="lost route", object=found, before=json.dumps(route), after=cause)
             elif isinstance(change, c.SetSysctl) and memory.kind == "sysctl" and change.key != memory.object:
                 yield from self._of_consequence(memory, change)
 
@@ -123,21 +160,47 @@ class Memories:
         last_first = self._entries[::-1]
         for entry in sorted(last_first, key=_rank):
             namespace = self._planner.state.namespaces.get(entry.namespace)
-            before = self._planner.before.namespaces.get(entry.namespace)
             if namespace is None or namespace.inode != entry.inode:
-                is_removed = before is not None and before.inode == entry.inode
-                (result.forgotten if is_removed else result.expired).append(entry)
-            elif entry.ifindex and before and all(link.index != entry.ifindex for link in before.links.values()):
-                # A device has taken along what was done to it. What has its name by now is another one.
-                result.expired.append(entry)
-            elif self._wanted.prune and not self._still_wanted(entry):
-                heir = self._heir(entry)
-                if heir:
-                    result.handed_over.setdefault(heir, []).append(entry)
-                else:
-                    self._put_one_back(entry, namespace)
-                    result.rebased += self._rebased(entry)
+                # It goes with this plan.
                 result.forgotten.append(entry)
+            elif self._wanted.prune and not self._still_wanted(entry):
+                self._give_up(entry, namespace)
+
+    def _give_up(self, entry: Remembered, namespace: Namespace) -> None:
+        """Put back what the lab wants no more, unless there is somebody who still needs it."""
+        result = self._planner.result
+        result.forgotten.append(entry)
+        heir = self._heir(entry)
+        if entry.kind == "conf":
+            self._give_up_conf(entry, namespace)
+        elif heir:
+            self._hand_over(entry, *heir)
+        elif entry.kind == "consequence" and self._sets(entry):
+            # What the lab sets now was something else before, which the lab has once changed along with another thing.
+            if ("sysctl", *entry[1:4]) not in self.keys:
+                value = self._wanted.namespaces[entry.namespace].sysctls[entry.object].value
+                result.rebased.append(entry._replace(kind="sysctl", after=value))
+        else:
+            self._put_one_back(entry, namespace)
+            result.rebased += self._rebased(entry)
+
+    def _hand_over(self, entry: Remembered, lab: str, cause: Remembered) -> None:
+        """Have another lab put back in the end what it goes on needing because of a change of its own."""
+        if entry.kind.startswith("lost"):
+            entry = entry._replace(after=f"{cause.kind} {cause.object}")
+        elif entry.kind == "sysctl" and entry.object != cause.object:
+            entry = entry._replace(kind="consequence")
+        self._planner.result.handed_over.setdefault(lab, []).append(entry)
+
+    def _give_up_conf(self, entry: Remembered, namespace: Namespace) -> None:
+        """Sysctls come back with IPv6, which is when the MTU allows it."""
+        link = namespace.links.get(entry.object)
+        if link and link.mtu < IPV6_MIN_MTU:
+            self._keep(entry, [entry.object], 6)
+
+    def _sets(self, entry: Remembered) -> bool:
+        wanted = self._wanted.namespaces.get(entry.namespace)
+        return wanted is not None and entry.object in wanted.sysctls
 
     def _rebased(self, gone: Remembered) -> Iterator[Remembered]:
         """Sysctls that the lab still sets, and that were what they were before only because of one that goes back."""
@@ -154,18 +217,26 @@ class Memories:
                     before=before, after=self._wanted.namespaces[entry.namespace].sysctls[entry.object].value
                 )
 
-    def _heir(self, entry: Remembered) -> str:
-        """Another lab that needs what this one has changed; empty if there is none."""
+    def _heir(self, entry: Remembered) -> tuple[str, Remembered] | None:
+        """Another lab that needs what this one has changed, and what of it does."""
         cause = self._cause(entry)
         if cause:
             return self._heir(cause)
-        for lab, _other in self._claims.get(entry[:4], ()):
-            return lab
-        if entry.kind == "consequence":
-            for key, claimants in self._claims.items():
-                if key[:3] == ("sysctl", *entry[1:3]) and consequence(entry.object, str(key[3]), "1") is not None:
-                    return claimants[0][0]
-        return ""
+        for claim in self._claims.get(entry[:4], ()):
+            return claim
+        if entry.kind in ("sysctl", "consequence"):
+            for lab, other in self._others("sysctl", entry):
+                implied = consequence(entry.object, other.object, other.after or "")
+                if implied is not None and (entry.kind == "consequence" or implied == entry.after):
+                    return lab, other
+        return None
+
+    def _others(self, kind: str, entry: Remembered) -> Iterator[tuple[str, Remembered]]:
+        """What other labs have changed of a kind where an entry is about."""
+        for claims in self._claims.values():
+            for lab, other in claims:
+                if other[:3] == (kind, *entry[1:3]):
+                    yield lab, other
 
     def _cause(self, entry: Remembered) -> Remembered | None:
         """The change by which an address or a route was lost."""
@@ -189,12 +260,21 @@ class Memories:
             return any(str(item.value.key) == entry.object for item in wanted.routes)
         if entry.kind in ("master", "port"):
             return any(link.bridge and entry.object in link.bridge.ports for link in wanted.links.values())
+        if entry.kind == "up" and entry.before == "down" and self._uses(entry):
+            return True
         link = wanted.links.get(entry.object.split(" ", 1)[0])
         if link is None or entry.kind.startswith("lost"):
             return False
+        if entry.kind == "conf":
+            return link.mtu is not None and link.mtu < IPV6_MIN_MTU
         if entry.kind == "address":
             return any(item.value.address == entry.object.split(" ", 1)[1] for item in link.addresses)
         return getattr(link, entry.kind) is not None
+
+    def _uses(self, entry: Remembered) -> bool:
+        """Does the lab go on having addresses or routes on the device of an entry?"""
+        others = (other for other in self._entries if other.kind in ("address", "route") and other[1:3] == entry[1:3])
+        return any(device_of(other) == device_of(entry) and self._still_wanted(other) for other in others)
 
     def _put_one_back(self, entry: Remembered, namespace: Namespace) -> None:
         if entry.kind in ("sysctl", "consequence"):
@@ -215,7 +295,12 @@ class Memories:
 
     def _put_route_back(self, entry: Remembered, namespace: Namespace) -> None:
         if entry.kind == "lost route":
-            self._planner.restore_route(namespace.name, lost_route(entry))
+            lost = lost_route(entry)
+            left = next((route for route in namespace.routes if route.key == lost.key), None)
+            if left and set(left.hops) < set(lost.hops) and not hindrance(namespace, lost):
+                self._planner.do(c.ReplaceRoute(namespace.name, left, lost))
+            elif not (hindrance(namespace, lost) and self._keep(entry, [hop.dev for hop in lost.hops], lost.family)):
+                self._planner.restore_route(namespace.name, lost)
             return
         route = next((route for route in namespace.routes if str(route) == entry.after), None)
         if route:
@@ -223,21 +308,56 @@ class Memories:
         elif entry.before is not None:
             self._leave(entry, None)
 
+    def _keep(self, entry: Remembered, devices: Sequence[str], family: int) -> bool:
+        """Go on remembering what was lost while another change, of this lab or of another one, stands in its way."""
+        own = self._own_hindrance(entry, devices, family)
+        if own:
+            self._planner.result.rebased.append(entry._replace(after=own) if entry.kind.startswith("lost") else entry)
+            return True
+        for kind in ("up", "mtu", "sysctl"):
+            for lab, other in self._others(kind, entry):
+                if _hinders(other, devices, family):
+                    self._hand_over(entry, lab, other)
+                    return True
+        return False
+
+    def _own_hindrance(self, entry: Remembered, devices: Sequence[str], family: int) -> str:
+        """What this lab wants that keeps devices from having addresses or routes, as the cause of a loss."""
+        wanted = self._wanted.namespaces.get(entry.namespace)
+        if wanted is None:
+            return ""
+        for link in filter(None, map(wanted.links.get, devices)):
+            if link.up is False:
+                return f"up {link.name}"
+            if family == 6 and link.mtu is not None and link.mtu < IPV6_MIN_MTU:
+                return f"mtu {link.name}"
+        for key in map(disable_ipv6_of, (*devices, "all")):
+            if family == 6 and key in wanted.sysctls and wanted.sysctls[key].value == "1":
+                return f"sysctl {key}"
+        return ""
+
     def _put_address_back(self, entry: Remembered, namespace: Namespace, end: Endpoint, link: Link) -> None:
         if entry.kind == "lost address":
             lost = Address(*json.loads(entry.before or ""))
             if any(address.ip.ip == lost.ip.ip for address in link.addresses):
                 return
-            disabled = namespace.sysctls.get(disable_ipv6_of(end.interface)) == "1"
+            # A device that gets IPv6 takes it from what is set for all.
+            found = namespace.sysctls.get(disable_ipv6_of(end.interface))
+            disabled = (namespace.sysctls.get(disable_ipv6_of("all")) if found is None else found) == "1"
             if lost.family == 6 and (disabled or link.mtu < IPV6_MIN_MTU):
+                if self._keep(entry, [end.interface], 6):
+                    return
                 text = f"the address {end} {lost} has gone and is not added again: {end} takes no IPv6 addresses"
                 self._planner.result.warnings.append(text)
             else:
                 self._planner.do(c.AddAddress(end, lost))
             return
-        ours = _without_label(entry.after or "")
-        address = next((address for address in link.addresses if _without_label(str(address)) == ours), None)
+        _name, _space, ours = entry.object.partition(" ")
+        address = next((address for address in link.addresses if address.address == ours), None)
         if address is None:
+            return
+        if _without_label(str(address)) != _without_label(entry.after or ""):
+            self._leave(entry, str(address))
             return
         # The others of its subnet go with a primary one, and come again.
         followers = _secondaries(link, address)
@@ -261,6 +381,8 @@ class Memories:
         if now != entry.after:
             self._leave(entry, now)
             return
+        if link.master == (entry.before or ""):
+            return
         self._planner.do(c.SetMaster(end, entry.before or "", link.master))
         key = entry._replace(kind="port")[:4]
         before = next((other.before for other in self._entries if other[:4] == key), None)
@@ -276,10 +398,9 @@ class Memories:
 
     def _put_setting_back(self, entry: Remembered, end: Endpoint, link: Link) -> None:
         change: c.Change
-        users = self._users(entry) if entry.kind == "up" and entry.before == "down" else []
-        if users and link.up:
-            text = f"{end} was down before the lab, and stays up: the lab {users[0]!r} has addresses or routes there"
-            self._planner.result.warnings.append(text)
+        user = self._user(entry) if entry.kind == "up" and entry.before == "down" else ""
+        if user and link.up:
+            self._hand_over(entry, user, entry)
             return
         if entry.kind == "up":
             now = "up" if link.up else "down"
@@ -297,25 +418,41 @@ class Memories:
         else:
             self._leave(entry, now)
 
-    def _users(self, entry: Remembered) -> list[str]:
-        """The other labs that have added addresses or routes to the device of an entry."""
-        device = (*entry[1:3], device_of(entry))
-        claims = [claim for claims in self._claims.values() for claim in claims]
-        added = [(lab, other) for lab, other in claims if other.kind in ("address", "route")]
-        return sorted({lab for lab, other in added if (*other[1:3], device_of(other)) == device})
+    def _user(self, entry: Remembered) -> str:
+        """Another lab that has added addresses or routes to the device of an entry; empty if there is none."""
+        added = [*self._others("address", entry), *self._others("route", entry)]
+        return min((lab for lab, other in added if device_of(other) == device_of(entry)), default="")
 
     def _put_sysctl_back(self, entry: Remembered, namespace: Namespace) -> None:
-        if interface_of(entry.object) and interface_of(entry.object) not in namespace.links:
+        link = namespace.links.get(interface_of(entry.object))
+        if interface_of(entry.object) and link is None:
             return
         before, current = self._before_the_lab(entry), namespace.sysctls.get(entry.object)
         if before is None or current == before:
             return
+        if current is None and link and link.mtu < IPV6_MIN_MTU:
+            # It is not there without IPv6.
+            self._keep(entry, [link.name], 6)
+            return
         # Somebody else's doing is told by what was found, not by what this plan has done meanwhile.
         now = self._planner.before.namespaces[namespace.name].sysctls.get(entry.object)
-        if now != before and now not in {other.after for other in self._entries if other[1:4] == entry[1:4]}:
+        if now not in (before, None) and now not in {
+            other.after for other in self._entries if other[1:4] == entry[1:4]
+        }:
             self._leave(entry, now)
             return
-        self._planner.do(c.SetSysctl(namespace.name, entry.object, before, current))
+        change = c.SetSysctl(namespace.name, entry.object, before, current)
+        self._planner.do(change)
+        self._set_those_of_others_again(entry, change, namespace)
+
+    def _set_those_of_others_again(self, entry: Remembered, cause: c.SetSysctl, namespace: Namespace) -> None:
+        """What other labs have set, and the kernel has changed along with what goes back now."""
+        for lab, other in self._others("sysctl", entry):
+            implied = consequence(other.object, cause.key, cause.value) if other.object != cause.key else None
+            if implied not in (None, other.after) and other.after is not None:
+                if namespace.sysctls.get(other.object) != other.after:
+                    self._planner.do(c.SetSysctl(namespace.name, other.object, other.after, implied))
+                self._planner.result.handed_over.setdefault(lab, []).append(other._replace(before=implied))
 
     def _before_the_lab(self, entry: Remembered) -> str | None:
         """What a sysctl was, given those that it follows: some the lab sets now, and some go back, too."""
@@ -347,14 +484,26 @@ class Memories:
 
 
 def _rank(entry: Remembered) -> tuple[int, bool]:
-    """What leads to the gateways of routes is added before these."""
+    """What leads to the gateways of routes is added before these. A device has no sysctls of IPv6 below its MTU."""
+    if entry.kind == "mtu":
+        return -1, False
     place = _LATER.index(entry.kind) + 1 if entry.kind in _LATER else 0
     return place, entry.kind == "lost route" and needs_gateway(lost_route(entry))
 
 
+def _hinders(entry: Remembered, devices: Sequence[str], family: int) -> bool:
+    """Does a change keep devices from having IPv6 addresses, or routes?"""
+    if entry.kind == "up":
+        return entry.object in devices and entry.after == "down"
+    if entry.kind == "mtu":
+        return entry.object in devices and family == 6 and int(entry.after or 0) < IPV6_MIN_MTU
+    keys = map(disable_ipv6_of, (*devices, "all"))
+    return entry.kind == "sysctl" and family == 6 and entry.object in keys and entry.after == "1"
+
+
 def _secondaries(link: Link, address: Address) -> list[Address]:
     """The IPv4 addresses that the kernel removes along with a primary one (__inet_del_ifa())."""
-    group = [a for a in link.addresses if a.family == 4 == address.family and a.ip.network == address.ip.network]
+    group = [a for a in link.addresses if a.family == 4 == address.family and a.network == address.network]
     return group[1:] if group[:1] == [address] else []
 
 

@@ -151,10 +151,10 @@ class Nat:
             return item.value
         target = ipaddress.ip_network(item.value.destination)[0]
         networks = [
-            address.ip.network
+            address.network
             for link in namespace.links.values()
             for address in link.addresses
-            if target in address.ip.network
+            if target in address.network
         ]
         if not networks:
             self._planner.assume(

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from . import _namespaces as namespaces
 from ._errors import KernelError, Missing, Problem, Refused
 from ._machine import Machine
 from ._model import HOST, MAIN_TABLE
@@ -115,8 +116,8 @@ def _place(probe: Probe, listen: Listen, owners: _Owners) -> Listen | Problem:
     return replace(listen, namespace=namespace, address=address if alone else "")
 
 
-def _have(namespaces: Sequence[str]) -> str:
-    return f"{' and '.join(namespaces)} {'has' if len(namespaces) == 1 else 'have'} it"
+def _have(names: Sequence[str]) -> str:
+    return f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'} it"
 
 
 class _Owners:
@@ -126,15 +127,14 @@ class _Owners:
     """
 
     def __init__(self, machine: Machine) -> None:
-        self.names: dict[str, str] = {}
         self._having: dict[str, list[str]] = {}
-        by_inode: dict[int, str] = {}
-        for name in (HOST, *machine.all_names()):
+        entries = namespaces.entries()
+        first = namespaces.first_names(entries)
+        self.names = {HOST: HOST}
+        self.names.update((entry.name, first[entry.inode]) for entry in entries if entry.name != HOST and entry.inode)
+        for name in first.values():
             with machine.released(name) as handle:
                 if handle is None:
-                    continue
-                self.names[name] = by_inode.setdefault(handle.inode, name)
-                if self.names[name] != name:
                     continue
                 for address in decode.addresses(machine.session(name)):
                     having = self._having.setdefault(str(address.value.ip.ip), [])

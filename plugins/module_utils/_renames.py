@@ -19,17 +19,32 @@ from ._sysctl_keys import interface_of
 #: The names of the devices of a namespace by their indexes.
 Names = Mapping[int, str]
 
+_DEVICE = re.compile(r"(?<!\S)dev (\S+)")
+
+
+def devices_of(entry: Remembered) -> list[str]:
+    """The devices that something remembered speaks of by name; the one that it is about, if there is one, first."""
+    found = _of_object(entry.kind, entry.object)
+    if entry.kind == "lost route":
+        found = [hop.dev for hop in lost_route(entry).hops]
+    if entry.kind == "route":
+        found = _DEVICE.findall(f"{entry.after} {entry.before}")
+    if entry.kind == "master":
+        found += [bridge for bridge in (entry.before, entry.after) if bridge]
+    if entry.kind.startswith("lost"):
+        found += _of_object(*cause_of(entry))
+    return [name for name in dict.fromkeys(found) if name]
+
 
 def device_of(entry: Remembered) -> str:
     """The device that something remembered is about; empty if it is about none. Of the ways of a route: the first."""
-    if entry.kind in ("sysctl", "consequence"):
-        return interface_of(entry.object)
-    if entry.kind == "lost route":
-        return next((hop.dev for hop in lost_route(entry).hops), "")
-    if entry.kind == "route":
-        match = re.search(r"\bdev (\S+)", entry.after or "")
-        return match.group(1) if match else ""
-    return entry.object.split(" ", 1)[0]
+    return next(iter(devices_of(entry)), "")
+
+
+def cause_of(entry: Remembered) -> tuple[str, str]:
+    """The kind and the object of the change that took along what is remembered as lost."""
+    kind, _space, thing = (entry.after or "").partition(" ")
+    return kind, thing
 
 
 def lost_route(entry: Remembered) -> Route:
@@ -38,40 +53,76 @@ def lost_route(entry: Remembered) -> Route:
     return Route(**{**words, "nexthops": tuple(NextHop(*hop) for hop in words["nexthops"])})
 
 
-def followed(entries: Iterable[Remembered], names: Mapping[tuple[str, int], Names]) -> tuple[Remembered, ...]:
-    """The entries with the names that their devices have now; ``names`` are by namespace and its inode."""
+def once(entries: Iterable[Remembered]) -> tuple[Remembered, ...]:
+    """What was changed more than once, or under several names, once: with its earliest ``before``."""
     found: dict[tuple[object, ...], Remembered] = {}
     for entry in entries:
-        old, new = device_of(entry), names.get((entry.namespace, entry.inode), {}).get(entry.ifindex, "")
-        now = _renamed(entry, old, new) if entry.ifindex and new and old != new else entry
-        known = found.get(now[:4])
-        # What was changed under both names was there first before the earlier change.
-        found[now[:4]] = now._replace(before=known.before) if known else now
+        known = found.get(entry.key)
+        found[entry.key] = entry._replace(before=known.before) if known else entry
     return tuple(found.values())
 
 
-def _renamed(entry: Remembered, old: str, new: str) -> Remembered:
+def inherited(known: Iterable[Remembered], entries: Iterable[Remembered]) -> tuple[Remembered, ...]:
+    """What a lab remembers that gets the entries of another one, to put back in the end what it goes on needing."""
+    found = {entry.key: entry for entry in known}
+    for entry in entries:
+        same = found.get(entry.key)
+        if same is None or same.before == entry.after:
+            found[entry.key] = same._replace(before=entry.before) if same else entry
+    return tuple(found.values())
+
+
+def followed(entries: Iterable[Remembered], names: Mapping[tuple[str, int], Names]) -> tuple[Remembered, ...]:
+    """The entries with the names that their devices have now; ``names`` are by namespace and its inode.
+
+    What is about a device that is gone is as it was.
+    """
+    found = []
+    for entry in entries:
+        there = names.get((entry.namespace, entry.inode), {})
+        found.append(_renamed(entry, {old: there.get(index, old) for old, index in entry.devices}))
+    return once(found)
+
+
+def _of_object(kind: str, thing: str) -> list[str]:
+    if kind in ("sysctl", "consequence"):
+        return [interface_of(thing)]
+    return [] if "route" in kind else [thing.split(" ", 1)[0]]
+
+
+def _renamed(entry: Remembered, names: Mapping[str, str]) -> Remembered:
+    if all(old == new for old, new in names.items()):
+        return entry
+    before, after = entry.before, entry.after
     if entry.kind == "route":
-        before = entry.before and _in_route(entry.before, old, new)
-        return entry._replace(before=before, after=entry.after and _in_route(entry.after, old, new))
-    if entry.kind == "lost route":
+        before, after = before and _in_route(before, names), after and _in_route(after, names)
+    elif entry.kind == "lost route":
         route = lost_route(entry)
-        hops = tuple(hop._replace(dev=new) if hop.dev == old else hop for hop in route.nexthops)
-        route = route._replace(dev=new if route.dev == old else route.dev, nexthops=hops)
-        entry = entry._replace(object=_in_route(entry.object, old, new), before=json.dumps(route))
-    else:
-        entry = entry._replace(object=_in_words(entry.object, old, new))
-    if entry.kind in ("lost route", "lost address"):
-        # It names the change that took it along.
-        kind, _space, cause = (entry.after or "").partition(" ")
-        entry = entry._replace(after=f"{kind} {_in_words(cause, old, new)}")
-    return entry
+        hops = tuple(hop._replace(dev=names.get(hop.dev, hop.dev)) for hop in route.nexthops)
+        before = json.dumps(route._replace(dev=names.get(route.dev, route.dev), nexthops=hops))
+    elif entry.kind == "master":
+        before, after = before and names.get(before, before), after and names.get(after, after)
+    if entry.kind.startswith("lost"):
+        kind, cause = cause_of(entry)
+        after = f"{kind} {_in_object(kind, cause, names)}"
+    return entry._replace(
+        object=_in_object(entry.kind, entry.object, names),
+        before=before,
+        after=after,
+        devices=tuple((names.get(name, name), index) for name, index in entry.devices),
+    )
 
 
-def _in_route(text: str, old: str, new: str) -> str:
-    return re.sub(rf"(?<!\S)dev {re.escape(old)}(?!\S)", lambda _match: f"dev {new}", text)
+def _in_object(kind: str, thing: str, names: Mapping[str, str]) -> str:
+    if "route" in kind:
+        return _in_route(thing, names)
+    if kind in ("sysctl", "consequence"):
+        interface = interface_of(thing)
+        parts = thing.split("/")
+        return "/".join([*parts[:3], names.get(interface, interface), *parts[4:]]) if interface else thing
+    device, space, rest = thing.partition(" ")
+    return names.get(device, device) + space + rest
 
 
-def _in_words(text: str, old: str, new: str) -> str:
-    """``text`` with the name of a device as a word, or as an element of a sysctl's key, replaced."""
-    return re.sub(rf"(?<![^\s/]){re.escape(old)}(?![^\s/])", lambda _match: new, text)
+def _in_route(text: str, names: Mapping[str, str]) -> str:
+    return _DEVICE.sub(lambda match: f"dev {names.get(match.group(1), match.group(1))}", text)

@@ -90,8 +90,10 @@ def test_a_device_stays_up_for_another_lab() -> None:
     two = on_the_host("two", routes=[{"to": TO_TWO, "via": "192.0.2.1"}])
     run(one)
     run(two)
-    assert run(one, absent=True, warned=["host:eth0 was down before the lab, and stays up: the lab 'two'"]) == []
+    assert run(one, absent=True, warned=[]) == []
     assert run(two) == []
+    assert run(two, absent=True, warned=[])[-1] == "change link host:eth0 up -> down"
+    assert [path for path in files() if "lab-" in path] == []
 
 
 @pytest.mark.usefixtures("eth0")

@@ -304,6 +304,7 @@ def _address(body: bytes) -> RawAddress:
         nodad=family == socket.AF_INET6 and bool(flags & _IFA_F_NODAD),
         noprefixroute=bool(flags & _IFA_F_NOPREFIXROUTE),
         preferred_lft="forever" if preferred == _FOREVER else str(preferred),
+        peer=socket.inet_ntop(family, address) if local and address and local != address else "",
     )
     if family == socket.AF_INET6:
         # Router advertisements and privacy extensions make addresses that are not permanent or are temporary.

@@ -15,6 +15,7 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import socket
 import struct
 from collections.abc import Sequence
@@ -215,8 +216,8 @@ def remove_address(session: Session, index: int, address: Address) -> None:
 def _address(index: int, address: Address) -> bytes:
     ip = address.ip
     flags = (_IFA_F_NODAD if address.nodad else 0) | (_IFA_F_NOPREFIXROUTE if address.noprefixroute else 0)
-    packed = ip.ip.packed
-    attributes = [_attribute(_IFA_ADDRESS, packed), _attribute(_IFA_LOCAL, packed)]
+    other = ipaddress.ip_address(address.peer).packed if address.peer else ip.ip.packed
+    attributes = [_attribute(_IFA_ADDRESS, other), _attribute(_IFA_LOCAL, ip.ip.packed)]
     if flags:
         attributes.append(_number(_IFA_FLAGS, flags))
     if address.label:

@@ -50,7 +50,9 @@ def fresh(*demands: Wanted) -> State:
 def applied(state: State, planned: Plan) -> State:
     """The state after a plan, as the kernel's model has it, and with what the run would remember."""
     after = kernel.copy(state)
-    remembered: dict[Any, Remembered] = {entry[:4]: entry for entry in state.remembered}
+    forgotten = {entry[:4] for entry in (*planned.forgotten, *planned.rebased)}
+    kept = [entry for entry in state.remembered if entry[:4] not in forgotten]
+    remembered: dict[Any, Remembered] = {entry[:4]: entry for entry in (*kept, *planned.rebased)}
     for step in planned.steps:
         for entry in step.remember:
             before = entry.before
@@ -66,8 +68,6 @@ def applied(state: State, planned: Plan) -> State:
         for link in namespace.links.values():
             if link.master:
                 link.port.setdefault("cost", VETH_PORT_COST)
-    for entry in planned.forgotten:
-        remembered.pop(entry[:4], None)
     after.remembered = tuple(remembered.values())
     return after
 
