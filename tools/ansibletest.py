@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from environment import CACHE, REQUIREMENTS, ROOT, Version, dotted, path_without_rust, pythons, venv
@@ -31,10 +32,12 @@ PREPARATION = "nothing"
 
 
 class AnsibleTest:
-    def __init__(self, version: Version) -> None:
+    """One ansible-core's. What runs at the same time has a copy of its own, called ``copy``."""
+
+    def __init__(self, version: Version, copy: str = "ansible-test") -> None:
         self.version = version
         self.commands = venv(f"ansible-test-{dotted(version)}", version, ["ansible-test"])
-        self._folder = CACHE / "ansible-test"
+        self._folder = CACHE / copy
         self.tree = self._folder / "ansible_collections/nslab/netns"
         self.junit = self.tree / "tests/output/junit"
 
@@ -53,10 +56,8 @@ class AnsibleTest:
         (tasks / "main.yml").write_text("---\n- name: Nothing\n  ansible.builtin.meta: noop\n")
         return self.command("integration", PREPARATION)
 
-    def integration(self, *targets: str) -> tuple[list[str], dict[str, str]]:
-        """The named targets, or all."""
-        wanted = targets or ("--exclude", PREPARATION)
-        return self.command("integration", "--allow-destructive", "--allow-root", *wanted)
+    def integration(self, targets: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+        return self.command("integration", "--allow-destructive", "--allow-root", *targets)
 
     def stage(self, instead: str | None = None) -> None:
         """Copy what git knows or would add. A symlink would not do: ansible-test resolves it and loses the tree.

@@ -10,6 +10,7 @@ else counts as one check.
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import functools
 import json
 import os
@@ -18,9 +19,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from ansibletest import AnsibleTest
@@ -58,6 +61,9 @@ KERNEL_TOOLS = {
 
 #: How often the tests of the stage trust have tried what.
 COUNTS = CACHE / "counts.jsonl"
+
+#: Targets of the stage integration that take about as long as all others.
+LONG_TARGETS = {"topology", "ns_route", "ns_snat", "veth"}
 
 # A stage that takes longer hangs.
 DEADLINE_SECONDS = 30 * 60
@@ -157,16 +163,22 @@ def units(run: Run) -> None:
 def integration(run: Run) -> None:
     """ansible-test integration on a throw-away host: all with the newest of everything, examples with the oldest."""
     need_commands(KERNEL_TOOLS)
+    targets = {path.name for path in (ROOT / "tests/integration/targets").iterdir() if (path / "tasks").is_dir()}
+    targets = {name for name in targets if not name.startswith("setup_")}
+    preparations, tests = [], []
     for version in controllers(run):
-        test = AnsibleTest(version)
         old = version == OLDEST_CONTROLLER
-        test.stage(instead="oldest" if old else None)
-        title = f"ansible-test integration, {ansible_core(test.commands)}, {'oldest' if old else 'newest'} pyroute2"
-        # A throw-away host has no network, so what ansible-test installs has to be there before.
-        if not run.check(f"{title}: preparation", *test.prepare_integration(), cwd=test.tree, counts=False):
-            return
-        command, environment = test.integration(*(["examples"] if old else []))
-        run.check(title, [THROWAWAY_HOST, *command], environment, cwd=test.tree)
+        for number, part in enumerate([{"examples"}] if old else [targets - LONG_TARGETS, targets & LONG_TARGETS]):
+            test = AnsibleTest(version, f"integration-{dotted(version)}-{number}")
+            test.stage(instead="oldest" if old else None)
+            title = f"ansible-test integration, {ansible_core(test.commands)}, {'oldest' if old else 'newest'} pyroute2"
+            title += f": {', '.join(sorted(part))}"
+            # A throw-away host has no network, so what ansible-test installs has to be there before.
+            preparations.append(Command(f"Preparation of {title}", *test.prepare_integration(), test.tree))
+            command, environment = test.integration(sorted(part))
+            tests.append(Command(title, [THROWAWAY_HOST, *command], environment, test.tree))
+    if run.check_together(preparations, counts=False):
+        run.check_together(tests)
 
 
 STAGES: dict[str, Callable[[Run], None]] = {
@@ -222,6 +234,15 @@ def ansible_core(commands: Path) -> str:
     answer = subprocess.run([str(commands / "ansible"), "--version"], capture_output=True, text=True, check=True)
     match = re.search(r"core ([\d.]+)", answer.stdout)
     return f"ansible-core {match.group(1)}" if match else "ansible-core"
+
+
+class Command(NamedTuple):
+    """A command with more variables in its environment, and what it is called."""
+
+    title: str
+    command: list[str]
+    environment: dict[str, str]
+    cwd: Path
 
 
 class Run:
@@ -287,6 +308,25 @@ class Run:
         say(f"--- {outcome}, {elapsed(started)}")
         return code == 0
 
+    def check_together(self, commands: Sequence[Command], counts: bool = True) -> bool:
+        """Run commands at the same time, and show what each one has said when it is done."""
+        with concurrent.futures.ThreadPoolExecutor(len(commands)) as pool, tempfile.TemporaryDirectory() as folder:
+            outputs = [Path(folder) / str(number) for number in range(len(commands))]
+            running = {pool.submit(_into, path, command): (path, command) for path, command in zip(outputs, commands)}
+            started = time.monotonic()
+            all_passed = True
+            for done in concurrent.futures.as_completed(running):
+                path, command = running[done]
+                say(f"\n--- {command.title}")
+                with path.open(errors="replace") as output:
+                    shutil.copyfileobj(output, sys.stdout)
+                code = done.result()
+                say(f"--- {f'FAILED with exit status {code}' if code else 'ok'}, {elapsed(started)}")
+                self.passed += counts and code == 0
+                self.failed += code != 0
+                all_passed = all_passed and code == 0
+        return all_passed
+
     def leave_out(self, what: str, why: str) -> None:
         say(f"\n--- left out: {what}: {why}")
 
@@ -303,6 +343,25 @@ class Run:
                 self.passed += total - failed - errors - skipped
         self.failed += failures
         return failures
+
+
+def _into(output: Path, command: Command) -> int:
+    """Run a command with its output in a file. Returns its exit status."""
+    with output.open("wb") as file:
+        try:
+            return subprocess.run(
+                command.command,
+                cwd=command.cwd,
+                env={**os.environ, **command.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                timeout=DEADLINE_SECONDS,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            file.write(f"Stopped: this took longer than {DEADLINE_SECONDS // 60} minutes.\n".encode())
+            return -1
 
 
 def elapsed(since: float) -> str:

@@ -95,11 +95,12 @@ DRIFTS = {
 
 # Those that do not get into each other's way, at once.
 COMBINATIONS = {
-    "addresses and links": ("address removed", "wrong address added", "MTU changed", "link down"),
-    "routes, sysctl and lo": ("route deleted", "route changed", "wrong gateway", "sysctl flipped", "lo down"),
-    "a veth and an address": ("veth deleted", "last address removed", "sysctl flipped"),
+    "settings": (
+        "address removed", "wrong address added", "MTU changed", "link down", "route deleted", "route changed",
+        "wrong gateway", "sysctl flipped", "lo down",
+    ),
     "a namespace and all on the other side": (
-        "namespace deleted", "address removed", "link down", "route deleted", "MTU changed", "sysctl flipped",
+        "namespace deleted", "last address removed", "route deleted", "MTU changed", "sysctl flipped",
     ),
 }  # fmt: skip
 
