@@ -25,6 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import FrameType
 from typing import Any, Callable
 
+from . import _attached as attached
 from . import _changes as c
 from . import _iptables as iptables
 from . import _memory as memory
@@ -97,6 +98,7 @@ class Application:
         }
         #: MTU and MAC of the bridges, which follow those of their ports, or not.
         self._bridges = {end: (link.mtu, link.mac) for end, link in state.links() if link.kind == "bridge"}
+        self._borrowed = state.borrowed
         self._unfinished = {end for end, link in state.links() if link.unfinished}
         self._journal: list[c.Step] = []
         self._remembers = any(step.remember for step in plan.steps) or bool(
@@ -300,6 +302,10 @@ class Application:
 
     def commit(self) -> None:
         """Write down what goes with what was done, and forget what the lab has put back. ``leave`` has to follow."""
+        given = [change.name for change in self._plan.changes if isinstance(change, c.AttachNamespace)]
+        taken = [change.name for change in self._plan.changes if isinstance(change, c.RemoveNamespace)]
+        for name in (*given, *self._borrowed.intersection(taken)):
+            attached.settle(name)
         if self._plan.shared:
             self._remember(self._plan.shared)
         if self._plan.forgotten or self._plan.rebased or self._noted:
@@ -318,6 +324,8 @@ class Application:
             c.AddNamespace: self._add_namespace,
             c.RemoveNamespace: self._remove_namespace,
             c.RestoreNamespace: self._restore_namespace,
+            c.AttachNamespace: self._attach_namespace,
+            c.DetachNamespace: self._detach_namespace,
             c.AddVeth: self._add_veth,
             c.AddBridge: self._add_bridge,
             c.SetBridge: self._set_bridge,
@@ -405,6 +413,18 @@ class Application:
 
     def _restore_namespace(self, change: c.RestoreNamespace) -> None:
         self._machine.restore_name(change.name)
+
+    def _attach_namespace(self, change: c.AttachNamespace) -> None:
+        attached.note(change.name, self._machine.handle(change.name).inode)
+        try:
+            self._machine.attach(change.name, change.kind, change.inode)
+        except BaseException:
+            attached.settle(change.name)
+            raise
+
+    def _detach_namespace(self, change: c.DetachNamespace) -> None:
+        self._machine.detach(change.name)
+        attached.settle(change.name)
 
     def _add_veth(self, change: c.AddVeth) -> None:
         here, there = change.ends

@@ -94,6 +94,35 @@ class RestoreNamespace(NamedTuple):
         return Description("add", "namespace", self.name, self.name, "", f"namespace {self.name}")
 
 
+class AttachNamespace(NamedTuple):
+    """Give the namespace of something else (``what``) a name.
+
+    The name stands for another one, ``inode``, by an entry of that kind, or for none; ``before`` says so in words.
+    """
+
+    name: str
+    what: str
+    kind: str = ""
+    inode: int = 0
+    before: str = ""
+    path: str = ""
+
+    def describe(self) -> Description:
+        action = "change" if self.before else "add"
+        after = f"namespace {self.name} of {self.what}"
+        return Description(action, "namespace", self.name, self.name, self.before, after)
+
+
+class DetachNamespace(NamedTuple):
+    """The inverse of AttachNamespace: the name stands for what it stood for before."""
+
+    name: str
+    path: str = ""
+
+    def describe(self) -> Description:
+        return Description("remove", "namespace", self.name, self.name, f"namespace {self.name}", "")
+
+
 class AddVeth(NamedTuple):
     """Make a veth, both ends in place. MTU 0, MAC "" and index 0 are the kernel's choice."""
 
@@ -416,6 +445,8 @@ Change = Union[
     AddNamespace,
     RemoveNamespace,
     RestoreNamespace,
+    AttachNamespace,
+    DetachNamespace,
     AddVeth,
     AddBridge,
     SetBridge,

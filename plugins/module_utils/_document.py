@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ._document_interfaces import read_bridges, read_interface
 from ._document_nat import BACKENDS, read_dnat, read_snat
-from ._document_nodes import NODE_KEYS, Node, read_hostname, read_machine, read_node
+from ._document_nodes import NODE_KEYS, Node, read_attach, read_hostname, read_machine, read_node
 from ._document_probes import read_probes
 from ._document_routes import read_routes, read_sysctls
 from ._errors import Problem
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ._probe import Probe
 
 _TOPOLOGY_KEYS = ("name", "namespaces", "links", "probes")
-_NAMESPACE_KEYS = ("interfaces", "bridges", "routes", "snat", "dnat", "nat_backend", "sysctls", *NODE_KEYS)
+_NAMESPACE_KEYS = ("attach", "interfaces", "bridges", "routes", "snat", "dnat", "nat_backend", "sysctls", *NODE_KEYS)
 
 
 class Topology:
@@ -108,7 +108,12 @@ def read_lab_name(reader: Reader, value: Any, path: str) -> str:
 
 
 def _namespace(reader: Reader, name: str, body: Mapping[str, Any], path: str, lab: str) -> WantedNamespace:
-    wanted = WantedNamespace(name, path, create=name != HOST)
+    attach = read_attach(reader, body.get("attach"), f"{path}.attach")
+    if attach and name == HOST:
+        reader.problem(f"{path}.attach", "'host' is the machine's own namespace, and has its name")
+    if attach and body.get("hostname") is not None:
+        reader.problem(f"{path}.hostname", "what is attached has the host name that its maker gave it; leave this out")
+    wanted = WantedNamespace(name, path, create=name != HOST and attach is None, attach=attach)
     for interface, settings in reader.mapping(body.get("interfaces"), f"{path}.interfaces").items():
         reader.name_of_interface(interface, f"{path}.interfaces.{interface}")
         wanted.links[interface] = read_interface(reader, interface, settings, f"{path}.interfaces.{interface}")

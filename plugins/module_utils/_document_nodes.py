@@ -15,15 +15,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ._model import HOST, HOSTNAME, HOSTS_FILE, RESOLV_CONF, WantedNamespace
+from ._model import HOST, HOSTNAME, HOSTS_FILE, RESOLV_CONF, Attach, WantedNamespace
 from ._reader import Reader, join, show
 
+_ATTACH_KEYS = ("pid", "path", "replace_symlink")
 _INVENTORY_KEYS = ("groups", "labels", "vars")
 NODE_KEYS = ("hostname", "resolv_conf", "hosts_file", *_INVENTORY_KEYS)
 
 _HOSTNAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
 #: What uname(2) has room for.
 _HOSTNAME_LENGTH = 64
+
+#: include/linux/threads.h: PID_MAX_LIMIT
+_MOST_PIDS = 4 * 1024 * 1024
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -56,6 +60,28 @@ def read_node(reader: Reader, name: str, body: Mapping[str, Any], path: str) -> 
     for variable, value in reader.mapping(body.get("vars"), f"{path}.vars").items():
         node.variables[_identifier(reader, variable, f"{path}.vars", "a variable")] = value
     return node
+
+
+def read_attach(reader: Reader, value: Any, path: str) -> Attach | None:
+    """Where a namespace comes from that something else has made: a process, or a path."""
+    if value is None:
+        return None
+    body = reader.mapping(value, path, _ATTACH_KEYS)
+    said = [key for key in ("pid", "path") if body.get(key) is not None]
+    if len(said) != 1:
+        text = "say either 'pid' or 'path'" if said else "lacks what it is: 'pid' (a process) or 'path'"
+        reader.problem(join(path, said[-1]) if said else path, text)
+        return Attach()
+    file = ""
+    if "path" in said:
+        file = reader.string(body["path"], join(path, "path"))
+        if not file.startswith("/") or "\0" in file:
+            reader.problem(join(path, "path"), f"{show(body['path'])} is no absolute path, such as '/proc/4242/ns/net'")
+    pid = reader.integer(body["pid"], join(path, "pid"), 1, _MOST_PIDS) if "pid" in said else 0
+    replace = body.get("replace_symlink") is not None and reader.boolean(
+        body["replace_symlink"], join(path, "replace_symlink")
+    )
+    return Attach(pid, file, replace)
 
 
 def _identifier(reader: Reader, value: Any, path: str, what: str) -> str:

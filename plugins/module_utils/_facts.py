@@ -10,9 +10,10 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from . import _attached as attached
 from . import _memory as memory
 from . import _namespaces as namespaces
 from . import _node as node
@@ -52,10 +53,11 @@ def gather(names: Sequence[str] | None, sysctls: Sequence[str], lab: str) -> Fac
         look.at(known)
         labs = [name for name in find_labs(machine) if name != NOBODY]
         pids = namespaces.pids_inside()
+        given = attached.names()
         links = {entry.name: entry for entry in entries}
         facts: Facts = {
             "namespaces": {
-                name: _namespace(machine, look, name, links, pids, sysctls)
+                name: _namespace(machine, look, name, links, pids, given, sysctls)
                 for name in asked
                 if name in state.namespaces
             },
@@ -117,6 +119,7 @@ def _namespace(
     name: str,
     links: Mapping[str, namespaces.Entry],
     pids: dict[int, list[int]],
+    given: Collection[str],
     sysctls: Sequence[str],
 ) -> Facts:
     session = machine.session(name)
@@ -133,6 +136,7 @@ def _namespace(
         "inode": namespace.inode,
         "nsid": nsid if nsid >= 0 else None,
         "symlink": entry.target if entry and entry.kind == "symlink" else None,
+        "attached": name in given,
         "second_names": sorted(other for other in links if other != name and links[other].inode == namespace.inode),
         "links": _links(look, name, decode.addresses(session)),
         "routes": [_route(route) for route in decode.routes(session, indexes, kernel=True)],

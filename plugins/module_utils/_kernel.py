@@ -86,6 +86,11 @@ def _remove_namespace(state: State, change: c.RemoveNamespace) -> list[c.Change]
     return [] if change.stale else [c.RestoreNamespace(change.name)]
 
 
+def _attach_namespace(_state: State, change: c.AttachNamespace) -> list[c.Change]:
+    # What shall have the name was observed by that.
+    return [c.DetachNamespace(change.name)]
+
+
 def _add_veth(state: State, change: c.AddVeth) -> list[c.Change]:
     for i, end in enumerate(change.ends):
         link = Link(
@@ -497,7 +502,7 @@ def _disabled_ipv6(state: State, namespace: Namespace, change: c.SetSysctl) -> l
     return undo
 
 
-def _restore(_state: State, _change: c.RestoreNamespace | c.RestoreNat) -> list[c.Change]:
+def _restore(_state: State, _change: c.RestoreNamespace | c.DetachNamespace | c.RestoreNat) -> list[c.Change]:
     raise AssertionError("this is done by a rollback only, which is not planned")
 
 
@@ -550,6 +555,8 @@ _EFFECTS: dict[type, Callable[..., list[c.Change]]] = {
     c.AddNamespace: _add_namespace,
     c.RemoveNamespace: _remove_namespace,
     c.RestoreNamespace: _restore,
+    c.AttachNamespace: _attach_namespace,
+    c.DetachNamespace: _restore,
     c.AddVeth: _add_veth,
     c.AddBridge: _add_bridge,
     c.SetBridge: _set_bridge,

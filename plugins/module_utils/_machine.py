@@ -29,6 +29,8 @@ class Machine:
         self._sessions: dict[str, Session] = {}
         #: Namespaces whose name was removed; they live until this object is closed.
         self._nameless: dict[str, tuple[Handle, Session | None]] = {}
+        #: What names stood for that were given to other namespaces.
+        self._replaced: dict[str, namespaces.Replaced] = {}
 
     def __enter__(self) -> Machine:
         return self
@@ -45,9 +47,12 @@ class Machine:
             handle.close()
             if nameless_session:
                 nameless_session.close()
+        for replaced in self._replaced.values():
+            if replaced.handle:
+                replaced.handle.close()
         for handle in self._handles.values():
             handle.close()
-        self._sessions, self._nameless, self._handles = {}, {}, {}
+        self._sessions, self._nameless, self._replaced, self._handles = {}, {}, {}, {}
 
     def find(self, name: str) -> Handle | None:
         """The open namespace of that name; None if there is none."""
@@ -93,6 +98,24 @@ class Machine:
         self._handles[name] = handle
         self._sessions[name] = opened[0]
         return handle
+
+    def adopt(self, handle: Handle) -> None:
+        """Know a namespace by the name that it shall have."""
+        if handle.name in self._handles:
+            handle.close()
+        else:
+            self._handles[handle.name] = handle
+
+    def attach(self, name: str, kind: str, inode: int) -> None:
+        """Give such a namespace its name, in the place of an entry of that kind for the namespace with that inode."""
+        self._replaced[name] = namespaces.replace_name(self.handle(name), kind, inode)
+
+    def detach(self, name: str) -> None:
+        """Let the name stand for what it stood for before."""
+        replaced = self._replaced.pop(name)
+        namespaces.restore_name(name, replaced)
+        if replaced.handle:
+            replaced.handle.close()
 
     def remove_name(self, name: str) -> None:
         """Take a namespace's name away. The namespace ends when this object is closed, if nobody else holds it."""

@@ -343,10 +343,10 @@ class Remembered(NamedTuple):
     ``before`` equals ``after`` where another lab had made it so already.
     """
 
-    #: address, route, mtu, mac, up, master, sysctl; port: the settings that go with a master; lost address, lost route:
-    #: what a change took along, which ``after`` names; or consequence: a sysctl that the kernel set along with one of
-    #: the lab's, and that setting that one back does not restore; conf: the sysctls that a device has lost with IPv6
-    #: (IFLA_AF_SPEC), by which ``before`` has them.
+    #: address, route, mtu, mac, up, master, sysctl; attached: the name of a namespace; port: the settings that go with
+    #: a master; lost address, lost route: what a change took along, which ``after`` names; consequence: a sysctl that
+    #: the kernel set along with one of the lab's, and that setting that one back does not restore; conf: the sysctls
+    #: that a device has lost with IPv6, as ``before`` has them (IFLA_AF_SPEC).
     kind: str
     namespace: str
     inode: int
@@ -392,6 +392,33 @@ class Connection(NamedTuple):
     remote: str
 
 
+class Attach(NamedTuple):
+    """A namespace that something else has made and that shall have a name: that of a process, or behind a path.
+
+    ``replace_symlink``: a symlink of that name that somebody else has made gives way.
+    """
+
+    pid: int = 0
+    path: str = ""
+    replace_symlink: bool = False
+
+
+class Attachment(NamedTuple):
+    """What was found of such a namespace (``inode``: 0 if there is none, and ``problem`` says why), and of its name."""
+
+    #: It, in words.
+    what: str
+    inode: int = 0
+    problem: str = ""
+    #: What the name stands for now (0: for no namespace), and what kind of entry in /run/netns it is ("": none).
+    current: int = 0
+    kind: str = ""
+    #: Where a symlink leads.
+    target: str = ""
+    #: The name was given to what it stands for by this collection.
+    is_known: bool = False
+
+
 @dataclass
 class State:
     """What is on the machine, as far as it was looked at."""
@@ -405,6 +432,10 @@ class State:
     second_names: dict[str, str] = field(default_factory=dict)
     #: Host names and files by the name of a namespace, which need not be there.
     nodes: dict[str, dict[str, NodeSetting]] = field(default_factory=dict)
+    #: What was found of the namespaces that shall be attached, by the name that they shall have.
+    attachments: dict[str, Attachment] = field(default_factory=dict)
+    #: Names that somebody else's namespaces have, by a symlink or since they were attached: it lives on without.
+    borrowed: frozenset[str] = frozenset()
     #: The names of all namespaces, looked at or not, without second ones.
     names: frozenset[str] = frozenset()
     #: What the lab has changed on things that are not its own; and what each of the other labs has.
@@ -532,6 +563,8 @@ class WantedNamespace:
     absent_routes: list[WantedRoute] = field(default_factory=list)
     sysctls: dict[str, WantedSysctl] = field(default_factory=dict)
     nat: WantedNat | None = None
+    #: Where the namespace comes from, if something else has made it and it only gets this name.
+    attach: Attach | None = None
     #: The host name and the files that it shall have, each with its place in the document.
     node: dict[str, tuple[str, str]] = field(default_factory=dict)
 

@@ -106,6 +106,22 @@ def open_named(name: str) -> Handle | None:
     return Handle(name, fd)
 
 
+def open_path(name: str, path: str) -> Handle:
+    """The network namespace behind a path, such as /proc/PID/ns/net, to be known by ``name``.
+
+    Raises NamespaceError if there is none.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise NamespaceError(f"{path} cannot be opened: {error.strerror}") from error
+    # include/uapi/linux/nsfs.h: NS_GET_NSTYPE
+    if os.fstat(fd).st_dev != _nsfs_device() or fcntl.ioctl(fd, 0xB703) != _CLONE_NEWNET:
+        os.close(fd)
+        raise NamespaceError(f"{path} is no network namespace")
+    return Handle(name, fd)
+
+
 def inode_of(name: str) -> int:
     """The inode of the namespace of that name; 0 if there is none."""
     try:
@@ -271,6 +287,43 @@ def give_name(handle: Handle) -> None:
                 raise
         except OSError as error:
             raise NamespaceError(f"cannot name the namespace {name} in {RUN_DIRECTORY}: {error.strerror}") from error
+
+
+class Replaced(NamedTuple):
+    """What had a name before: an entry in /run/netns, and the namespace that it stood for."""
+
+    entry: Entry | None
+    handle: Handle | None
+
+
+def replace_name(handle: Handle, kind: str, inode: int) -> Replaced:
+    """Bind a namespace to its name in the place of an entry of that kind for the namespace with that inode.
+
+    Raises NamespaceError if there is another one by now.
+    """
+    name = handle.name
+    path = f"{RUN_DIRECTORY}/{name}"
+    entry = _entry(name) if os.path.lexists(path) else None
+    if (entry.kind if entry else "", entry.inode if entry else 0) != (kind, inode):
+        raise NamespaceError(f"cannot name the namespace {name}: {path} has changed meanwhile")
+    replaced = Replaced(entry, open_named(name) if entry and entry.inode else None)
+    try:
+        if entry:
+            remove_name(name, entry.inode)
+        give_name(handle)
+    except BaseException:
+        restore_name(name, replaced)
+        raise
+    return replaced
+
+
+def restore_name(name: str, replaced: Replaced) -> None:
+    """Let a name stand for what it stood for before ``replace_name``."""
+    remove_name(name, inode_of(name))
+    if replaced.entry and replaced.entry.target:
+        os.symlink(replaced.entry.target, f"{RUN_DIRECTORY}/{name}")
+    elif replaced.handle:
+        give_name(replaced.handle)
 
 
 def remove_name(name: str, inode: int) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from . import _attached as attached
 from . import _iptables as iptables
 from . import _memory as memory
 from . import _namespaces as namespaces
@@ -64,8 +65,11 @@ def observe(machine: Machine, wanted: Wanted) -> State:
         second_names=second_names,
         names=frozenset(entry.name for entry in entries if entry.inode and entry.name not in second_names),
     )
+    _find_attachments(machine, wanted, state, {entry.name: entry for entry in entries})
     if wanted.prune or wanted.absent_namespaces:
         state.nodes = node.read_all()
+        links = {entry.name for entry in entries if entry.kind == "symlink"}
+        state.borrowed = frozenset(attached.names() | links)
     if wanted.lab:
         known: _KnownNames = {}
         state.remembered = remembered(machine, wanted.lab, known)
@@ -114,6 +118,20 @@ def remembered(machine: Machine, lab: str, known: _KnownNames | None = None) -> 
         if handle and handle.inode == place[1]:
             known[place] = {link.ifindex: link.name for link in decode.links(machine.session(place[0]))}
     return followed(entries, known)
+
+
+def _find_attachments(machine: Machine, wanted: Wanted, state: State, entries: dict[str, namespaces.Entry]) -> None:
+    """Open the namespaces that shall be attached: from here on they are known by the names that they shall have."""
+    for name, body in wanted.namespaces.items():
+        if body.attach is None:
+            continue
+        state.attachments[name], handle = attached.find(name, body.attach, entries)
+        if handle:
+            machine.adopt(handle)
+            others = [entry.name for entry in entries.values() if entry.inode == handle.inode and entry.name != name]
+            state.second_names.pop(name, None)
+            state.second_names.update(dict.fromkeys(others, name))
+            state.names -= set(others)
 
 
 def _find_users(wanted: Wanted, state: State) -> None:

@@ -14,12 +14,14 @@ from typing import Any, Callable
 from ._document import check_layer2, read_lab_name, read_topology
 from ._document_interfaces import read_bridge, read_interface, read_ports
 from ._document_nat import read_dnat, read_snat
+from ._document_nodes import read_attach
 from ._document_probes import read_probes
 from ._document_routes import read_routes, read_sysctls
 from ._errors import InvalidInput, Problem
 from ._model import (
     BRIDGE_SETTINGS,
     HOST,
+    Attach,
     Endpoint,
     Wanted,
     WantedBridge,
@@ -37,6 +39,7 @@ Options = dict[str, Any]
 def netns(options: Options) -> Wanted:
     reader = Reader()
     wanted = _wanted(reader, options)
+    attach = _attach(reader, options)
     for i, name in enumerate(options["name"]):
         path = f"name[{i}]"
         reader.name_of_namespace(name, path)
@@ -44,6 +47,8 @@ def netns(options: Options) -> Wanted:
             reader.problem(path, "'host' is the machine's own namespace; it can be neither made nor removed")
         elif options["state"] == "absent":
             wanted.absent_namespaces.append(name)
+        elif attach:
+            wanted.namespaces[name] = WantedNamespace(name, path, attach=attach)
         else:
             links = {"lo": WantedLink("lo", path, up=True)}
             wanted.namespaces[name] = WantedNamespace(name, path, create=True, links=links)
@@ -51,6 +56,16 @@ def netns(options: Options) -> Wanted:
         reader.problem("wait", "a namespace that may come back does not end; leave 'wait' or 'revert_after' out")
     reader.done()
     return wanted
+
+
+def _attach(reader: Reader, options: Options) -> Attach | None:
+    if options.get("pid") is None and options.get("path") is None:
+        if options.get("replace_symlink"):
+            reader.problem("replace_symlink", "goes with 'pid' or 'path' only")
+        return None
+    if options["state"] == "absent" or len(options["name"]) != 1:
+        reader.problem("pid" if options.get("path") is None else "path", "goes with one 'name' that shall be present")
+    return read_attach(reader, {key: options.get(key) for key in ("pid", "path", "replace_symlink")}, "")
 
 
 def veth(options: Options) -> Wanted:

@@ -7,8 +7,8 @@
 The order of a plan, and the room that is left in it:
 
  1. what is in the way or has left the lab goes: routes, links, namespaces
- 2. namespaces are made, and what is taken over is marked; what the lab changed on things that are not its own, and
-    wants no more, is put back
+ 2. namespaces are made or get their names, and what is taken over is marked; what the lab changed on things that are
+    not its own, and wants no more, is put back
  3. sysctls of the namespace as a whole, before interfaces take their defaults from them
  4. bridges are made, which stay down; links are made and moved to where they belong
  5. MTU, MAC, mark, settings; sysctls of interfaces; links that shall be down go down
@@ -39,6 +39,8 @@ from ._model import (
     MAIN_TABLE,
     STATIC_ROUTE_PROTOCOLS,
     Address,
+    Attach,
+    Attachment,
     Endpoint,
     IPNetwork,
     Link,
@@ -235,6 +237,9 @@ class Planner:
         for name in namespaces:
             # A veth between two of them ends with them. One to somewhere else goes now, so that what it leaves behind
             # there is gone when the run ends, and not whenever the kernel gets to it.
+            if name in self.state.borrowed:
+                # What is somebody else's lives on without this name.
+                continue
             links += [
                 Endpoint(name, link.name)
                 for link in self.state.namespaces[name].links.values()
@@ -360,6 +365,8 @@ class Planner:
         lab = self.wanted.lab
         for wanted in self.wanted.namespaces.values():
             namespace = self.state.namespaces.get(wanted.name)
+            if wanted.attach:
+                self._attach(wanted, wanted.attach, self.state.attachments[wanted.name])
             if not wanted.create:
                 continue
             if namespace is None and self._obstacle(wanted.name):
@@ -377,6 +384,40 @@ class Planner:
                 self.do(c.SetLink(end, alias=mark(lab), before=before, path=wanted.path))
                 # What was unmanaged so far is the lab's now, and its surplus routes with it.
                 self._remove_routes(namespace, wanted)
+
+    def _attach(self, wanted: WantedNamespace, attach: Attach, found: Attachment) -> None:
+        """Give the namespace of something else its name, if that is free, or stands for what it was given to before."""
+        name = wanted.name
+        if found.problem:
+            key = "pid" if attach.pid else "path"
+            self.problem(f"{wanted.path}.attach.{key}" if self.wanted.whole else key, found.problem)
+            return
+        remember = None
+        if self.wanted.lab:
+            key = ("attached", name, found.inode, name)
+            is_there = found.current == found.inode
+            remember = Remembered(*key, "attached" if is_there else None, "attached")
+        if found.current == found.inode and not (found.kind == "symlink" and attach.replace_symlink):
+            self.memories.agree(remember, wanted.path)
+            return
+        before = ""
+        if found.kind in ("symlink", "dangling"):
+            before = f"symlink {name} -> {found.target}"
+            if not attach.replace_symlink:
+                text = f"/run/netns/{name} is a symlink to {found.target} that somebody else has made"
+                self.problem(wanted.path, f"{text}; say 'replace_symlink: true', or remove it", FOREIGN)
+                return
+        elif found.current:
+            before = f"namespace {name} of an earlier one"
+            if not found.is_known:
+                text = f"there is a namespace {name} already that was not attached by this collection"
+                self.problem(wanted.path, f"{text}; remove it, or choose another name", FOREIGN)
+                return
+        elif found.kind == "foreign":
+            self.problem(wanted.path, f"{self._obstacle(name)}; remove it or choose another name", FOREIGN)
+            return
+        change = c.AttachNamespace(name, found.what, found.kind, found.current, before, wanted.path)
+        self.do(change, remember and remember._replace(before=None))
 
     def _users(self, namespace: Namespace) -> str:
         """What is in a namespace and who lives in it, in brackets."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ._plan import Planner
 
 #: What is put back after all else: what went along with it.
-_LATER = ("consequence", "lost address", "lost route", "conf")
+_LATER = ("consequence", "lost address", "lost route", "conf", "attached")
 
 
 class Memories:
@@ -252,6 +252,8 @@ class Memories:
             return self._still_wanted(cause)
         if wanted is None:
             return False
+        if entry.kind == "attached":
+            return wanted.attach is not None
         if entry.kind == "sysctl":
             return entry.object in wanted.sysctls
         if entry.kind == "consequence":
@@ -277,7 +279,10 @@ class Memories:
         return any(device_of(other) == device_of(entry) and self._still_wanted(other) for other in others)
 
     def _put_one_back(self, entry: Remembered, namespace: Namespace) -> None:
-        if entry.kind in ("sysctl", "consequence"):
+        if entry.kind == "attached":
+            if entry.before is None:
+                self._planner.do(c.RemoveNamespace(namespace.name))
+        elif entry.kind in ("sysctl", "consequence"):
             self._put_sysctl_back(entry, namespace)
         elif entry.kind in ("route", "lost route"):
             self._put_route_back(entry, namespace)

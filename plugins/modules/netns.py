@@ -28,6 +28,25 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  pid:
+    description:
+      - The process whose network namespace shall have the O(name), as C(ip netns attach) gives it. It may be one in a container.
+      - Everything else of this collection works on it then. The name keeps the namespace alive when the process ends; removing the name
+        leaves the process, and all that is in the namespace, alone.
+      - If the name was given to another process before, by this module, and that one's namespace is another one, the name goes over to this
+        one. So a container that was started anew is found again.
+    type: int
+  path:
+    description:
+      - The file that stands for the network namespace that shall have the O(name), in the place of O(pid), such as C(/proc/4242/ns/net) or
+        C(/run/docker/netns/1f2e3d4c5b6a).
+    type: path
+  replace_symlink:
+    description:
+      - With O(pid) or O(path), let a symlink of that name in C(/run/netns) give way, which somebody else has made.
+      - A symlink that leads to the namespace itself does as well as a name, as long as the process lives.
+    type: bool
+    default: false
   wait:
     description:
       - With O(state=absent), return only when the kernel has really ended the namespaces.
@@ -64,6 +83,24 @@ EXAMPLES = r"""
     name: client
     state: absent
     wait: true
+
+- name: Start something in a network namespace of its own, as a container is
+  ansible.builtin.shell: unshare --net sleep 600 > /dev/null 2>&1 & echo $!
+  register: started
+  changed_when: true
+
+- name: Give that namespace a name
+  nslab.netns.netns:
+    name: web
+    pid: "{{ started.stdout }}"
+
+- name: Work on it, as on any other
+  nslab.netns.ns_link:
+    name: lo
+    namespace: web
+    up: true
+    addresses:
+      - 192.0.2.1/32
 """
 
 RETURN = r"""
@@ -147,6 +184,9 @@ def main() -> None:
     options = {
         "name": {"type": "list", "elements": "str", "required": True},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "pid": {"type": "int"},
+        "path": {"type": "path"},
+        "replace_symlink": {"type": "bool", "default": False},
         "wait": {"type": "bool", "default": False},
         "wait_timeout": {"type": "float", "default": 30.0},
     }

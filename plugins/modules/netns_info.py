@@ -76,6 +76,10 @@ namespaces:
       description: Where the name in C(/run/netns) points to, if somebody made it as a symlink.
       type: str
       sample: /proc/4242/ns/net
+    attached:
+      description: Whether the name was given to a namespace that something else has made, by M(nslab.netns.netns) or a topology.
+      type: bool
+      sample: false
     second_names:
       description: More names that the same namespace has in C(/run/netns). The first one, or V(host), is what it is called here.
       type: list

@@ -13,7 +13,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
-from ansible_collections.nslab.netns.plugins.module_utils import _apply, _namespaces, _node, _options, _sysctl
+from ansible_collections.nslab.netns.plugins.module_utils import (
+    _apply,
+    _attached,
+    _namespaces,
+    _node,
+    _options,
+    _sysctl,
+)
 from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
 from ansible_collections.nslab.netns.plugins.module_utils._changes import Description, descriptions
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
@@ -86,6 +93,9 @@ MUTATING: tuple[tuple[Any, str], ...] = (
     (_namespaces, "create"),
     (_namespaces, "give_name"),
     (_namespaces, "remove_name"),
+    (_namespaces, "replace_name"),
+    (_attached, "note"),
+    (_attached, "settle"),
     (_apply.memory, "append"),
     (_apply.memory, "rewrite"),
     (_apply.nftables, "replace"),
@@ -115,7 +125,7 @@ def failing_call(monkeypatch: pytest.MonkeyPatch, number: int, error: Exception 
     with monkeypatch.context() as patch:
         for owner, name in MUTATING:
             usual: Exception = KernelError(5, "injected")
-            if owner in (_namespaces, _apply.memory, _node):
+            if owner in (_namespaces, _attached, _apply.memory, _node):
                 usual = OSError(5, "injected")
             elif owner in (_apply.nftables, _apply.iptables):
                 usual = NslabError("injected")
