@@ -394,21 +394,20 @@ class Planner:
             return
         remember = None
         if self.wanted.lab:
-            key = ("attached", name, found.inode, name)
-            is_there = found.current == found.inode
-            remember = Remembered(*key, "attached" if is_there else None, "attached")
+            before = "attached" if found.current == found.inode else None
+            remember = Remembered("attached", name, found.inode, name, before, "attached")
         if found.current == found.inode and not (found.kind == "symlink" and attach.replace_symlink):
             self.memories.agree(remember, wanted.path)
             return
-        before = ""
+        there = ""
         if found.kind in ("symlink", "dangling"):
-            before = f"symlink {name} -> {found.target}"
+            there = f"symlink {name} -> {found.target}"
             if not attach.replace_symlink:
                 text = f"/run/netns/{name} is a symlink to {found.target} that somebody else has made"
                 self.problem(wanted.path, f"{text}; say 'replace_symlink: true', or remove it", FOREIGN)
                 return
         elif found.current:
-            before = f"namespace {name} of an earlier one"
+            there = f"namespace {name} of an earlier one"
             if not found.is_known:
                 text = f"there is a namespace {name} already that was not attached by this collection"
                 self.problem(wanted.path, f"{text}; remove it, or choose another name", FOREIGN)
@@ -416,7 +415,7 @@ class Planner:
         elif found.kind == "foreign":
             self.problem(wanted.path, f"{self._obstacle(name)}; remove it or choose another name", FOREIGN)
             return
-        change = c.AttachNamespace(name, found.what, found.kind, found.current, before, wanted.path)
+        change = c.AttachNamespace(name, found.what, found.kind, found.current, there, wanted.path)
         self.do(change, remember and remember._replace(before=None))
 
     def _users(self, namespace: Namespace) -> str:
