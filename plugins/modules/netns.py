@@ -88,6 +88,7 @@ EXAMPLES = r"""
   ansible.builtin.shell: unshare --net sleep 600 > /dev/null 2>&1 & echo $!
   register: started
   changed_when: true
+  check_mode: false
 
 - name: Give that namespace a name
   nslab.netns.netns:
