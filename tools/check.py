@@ -63,7 +63,7 @@ KERNEL_TOOLS = {
 COUNTS = CACHE / "counts.jsonl"
 
 #: Targets of the stage integration that take about as long as all others.
-LONG_TARGETS = {"topology", "ns_route", "ns_snat", "veth"}
+LONG_TARGETS = {"ns_link", "ns_route", "ns_snat", "topology", "veth"}
 
 # A stage that takes longer hangs.
 DEADLINE_SECONDS = 30 * 60
