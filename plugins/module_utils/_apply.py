@@ -394,14 +394,16 @@ class Application:
         is_clear = any(change.end == end and change.address.family == 6 for change in added)
         with self._machine.entered(end.namespace):
             is_clear = is_clear or sysctl.read(disable_ipv6_of("all")) == "1"
-        self._set_conf(end, bytes.fromhex(entry.before), disable_ipv6_of(end.interface) if is_clear else "")
+        but = disable_ipv6_of(end.interface) if is_clear else ""
+        # Those of IPv4 have stayed, and may have been changed since.
+        self._set_conf(end, bytes.fromhex(entry.before), but, "net/ipv6/")
 
-    def _set_conf(self, end: Endpoint, before: bytes, but: str = "") -> None:
+    def _set_conf(self, end: Endpoint, before: bytes, but: str = "", only: str = "net/") -> None:
         found = decode.link(self._machine.session(end.namespace), index=self._index(end))
         if found:
             with self._machine.entered(end.namespace):
                 for key, value in conf.changes(end.interface, before, found.af_spec):
-                    if key != but:
+                    if key != but and key.startswith(only):
                         sysctl.write(key, value)
 
     def _add_namespace(self, change: c.AddNamespace) -> None:

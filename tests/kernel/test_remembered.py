@@ -130,6 +130,17 @@ def test_what_another_part_of_the_lab_keeps_away_comes_back_with_the_last_one() 
     is_as(before)
 
 
+def test_sysctls_of_ipv4_that_were_set_since_do_not_come_back_with_those_of_ipv6() -> None:
+    ip("link", "set", "d0", "addrgenmode", "eui64")
+    before = host_without_lab_traces()
+    run(of_d0("one", mtu=1000))
+    run(on_the_host("two", sysctls={"net.ipv4.conf.d0.rp_filter": 2}))
+    gone("one")
+    assert sysctls(None, r"^net\.ipv4\.conf\.d0\.rp_filter$") == {"net.ipv4.conf.d0.rp_filter": "2"}
+    gone("two")
+    is_as(before)
+
+
 def test_a_setting_that_has_followed_another_one_is_the_documents_now() -> None:
     ip("link", "set", "d1", "up")
     before = host_without_lab_traces()
