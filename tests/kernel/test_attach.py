@@ -133,7 +133,8 @@ def test_wrong_options_are_refused(options: dict[str, Any], said: str) -> None:
 def test_symlinks_of_others_give_way_on_request(start: Start, leads: str) -> None:
     pid, other = start(), start()
     os.makedirs("/run/netns", mode=0o755, exist_ok=True)
-    target = f"/proc/{ {'to it': pid, 'to another one': other, 'nowhere': 4000000}[leads] }/ns/net"
+    where = {"to it": pid, "to another one": other, "nowhere": 4000000}[leads]
+    target = f"/proc/{where}/ns/net"
     os.symlink(target, "/run/netns/web")
     if leads == "to it":
         assert attach(pid=pid) == []
