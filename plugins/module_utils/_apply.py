@@ -21,7 +21,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from types import FrameType
 from typing import Any, Callable
 
@@ -33,6 +33,7 @@ from . import _nftables as nftables
 from . import _node as node
 from . import _sysctl as sysctl
 from ._errors import KernelError, NslabError, StepFailed
+from ._kernel import unfollowed
 from ._machine import Machine
 from ._model import BIRTH_GROUP, IPV6_MIN_MTU, NO_VLANS, Endpoint, Remembered, Route, State, lab_of
 from ._nat import IPTABLES
@@ -40,7 +41,7 @@ from ._netlink import conf, decode, encode
 from ._netlink.session import Session
 from ._plan import Plan
 from ._renames import devices_of, followed, inherited, once
-from ._sysctl_keys import disable_ipv6_of
+from ._sysctl_keys import PASSED_ON, ipv6_conf
 
 #: Duplicate address detection takes up to 3 s: a late carrier, a random delay, and the detection itself.
 _DAD_SECONDS = 5.0
@@ -215,21 +216,30 @@ class Application:
 
     def _remember(self, entries: Sequence[Remembered]) -> None:
         complete = []
-        for entry in entries:
-            before = entry.before
-            if entry.kind == "sysctl" and before is None:
+        for planned in entries:
+            entry = planned._replace(inode=self._machine.handle(planned.namespace).inode)
+            if entry.kind == "sysctl" and entry.before is None:
                 with self._machine.entered(entry.namespace):
-                    before = sysctl.read(entry.object)
+                    entry = entry._replace(before=sysctl.read(entry.object))
+                entry = unfollowed(entry, (*self._known, *self._noted))
             indexes = self._indexes[entry.namespace]
             devices = tuple((name, indexes.get(name, 0)) for name in devices_of(entry))
-            inode = self._machine.handle(entry.namespace).inode
-            complete.append(entry._replace(before=before, inode=inode, devices=devices))
+            complete.append(entry._replace(devices=devices))
             if entry.kind == "mtu" and int(entry.after or 0) < IPV6_MIN_MTU <= int(entry.before or 0):
-                found = decode.link(self._machine.session(entry.namespace), index=devices[0][1])
-                conf_before = found.af_spec.hex() if found else ""
-                complete.append(complete[-1]._replace(kind="conf", before=conf_before, after=None))
+                complete.append(self._conf(complete[-1]))
         memory.append(self._lab, complete)
         self._noted += complete
+
+    def _conf(self, entry: Remembered) -> Remembered:
+        """The sysctls that a device is about to lose with IPv6; ``after`` names those that follow the ones of all."""
+        found = decode.link(self._machine.session(entry.namespace), index=entry.ifindex)
+        with self._machine.entered(entry.namespace):
+            following = [
+                name
+                for name in PASSED_ON
+                if sysctl.read(ipv6_conf("all", name)) == sysctl.read(ipv6_conf(entry.object, name))
+            ]
+        return entry._replace(kind="conf", before=found.af_spec.hex() if found else "", after=" ".join(following))
 
     def roll_back(self) -> list[str]:
         """Take back what was done, the last first. Returns what could not be taken back, in words."""
@@ -309,9 +319,13 @@ class Application:
         if self._plan.shared:
             self._remember(self._plan.shared)
         if self._plan.forgotten or self._plan.rebased or self._noted:
-            gone = {entry.key for entry in (*self._plan.forgotten, *self._plan.rebased)}
-            kept = [entry for entry in self._known if entry.key not in gone]
-            memory.rewrite(self._lab, once([*kept, *self._plan.rebased, *self._noted]))
+            memory.rewrite(self._lab, self.remembered())
+
+    def remembered(self) -> tuple[Remembered, ...]:
+        """What the lab goes on remembering after what was done."""
+        gone = {entry.key for entry in (*self._plan.forgotten, *self._plan.rebased)}
+        kept = [entry for entry in self._known if entry.key not in gone]
+        return once([*kept, *self._plan.rebased, *self._noted])
 
     def leave(self) -> None:
         """Leave what was done as it is, for good or to another process, which has a copy of this journal."""
@@ -392,18 +406,23 @@ class Application:
         # What disables IPv6 may have come or gone meanwhile. Where the plan adds addresses, it has gone.
         added = (step.change for step in self._plan.steps if isinstance(step.change, c.AddAddress))
         is_clear = any(change.end == end and change.address.family == 6 for change in added)
+        following = (entry.after or "").split()
         with self._machine.entered(end.namespace):
-            is_clear = is_clear or sysctl.read(disable_ipv6_of("all")) == "1"
-        but = disable_ipv6_of(end.interface) if is_clear else ""
-        # Those of IPv4 have stayed, and may have been changed since.
-        self._set_conf(end, bytes.fromhex(entry.before), but, "net/ipv6/")
+            is_clear = is_clear or sysctl.read(ipv6_conf("all", "disable_ipv6")) == "1"
+            # Those of IPv4 have stayed, and may have been changed since.
+            but = {ipv6_conf(end.interface, name) for name in (*following, *(["disable_ipv6"] if is_clear else ()))}
+            self._set_conf(end, bytes.fromhex(entry.before), but, "net/ipv6/")
+            for name in following:
+                value = sysctl.read(ipv6_conf("all", name))
+                if value is not None and not (is_clear and name == "disable_ipv6"):
+                    sysctl.write(ipv6_conf(end.interface, name), value)
 
-    def _set_conf(self, end: Endpoint, before: bytes, but: str = "", only: str = "net/") -> None:
+    def _set_conf(self, end: Endpoint, before: bytes, but: Collection[str] = (), only: str = "net/") -> None:
         found = decode.link(self._machine.session(end.namespace), index=self._index(end))
         if found:
             with self._machine.entered(end.namespace):
                 for key, value in conf.changes(end.interface, before, found.af_spec):
-                    if key != but and key.startswith(only):
+                    if key not in but and key.startswith(only):
                         sysctl.write(key, value)
 
     def _add_namespace(self, change: c.AddNamespace) -> None:

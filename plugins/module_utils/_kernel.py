@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+from collections.abc import Iterable
 from typing import Callable
 
 from . import _changes as c
@@ -31,6 +32,7 @@ from ._model import (
     Link,
     Namespace,
     NextHop,
+    Remembered,
     Route,
     State,
     Vlan,
@@ -473,6 +475,22 @@ def consequence(key: str, cause: str, value: str) -> str | None:
     if key == "net/ipv4/conf/all/accept_redirects" and cause in _IPV4_FORWARDING:
         return "1" if value == "0" else "0"
     return value if _follows(key, cause) else None
+
+
+def unfollowed(memory: Remembered, entries: Iterable[Remembered]) -> Remembered:
+    """What a lab remembers of a sysctl, with what that would be without those of the lab's ``entries`` it follows."""
+    for entry in entries if memory.kind == "sysctl" else ():
+        if entry[1:3] != memory[1:3] or entry.before is None:
+            continue
+        if entry.kind == "consequence" and entry.object == memory.object:
+            return memory._replace(before=entry.before)
+        if entry.kind != "sysctl" or entry.before == entry.after:
+            continue
+        implied = consequence(memory.object, entry.object, entry.after or "")
+        # A device that gets IPv6 anew follows, too.
+        if implied is not None and memory.before in (implied, None):
+            return memory._replace(before=consequence(memory.object, entry.object, entry.before))
+    return memory
 
 
 _IPV4_FORWARDING = ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding")

@@ -223,6 +223,9 @@ def _sysctl_keys(wanted: Wanted, state: State) -> dict[str, set[str]]:
     for namespace in wanted.namespaces.values():
         if any(link.bridge for link in namespace.links.values()):
             keys[namespace.name].update(BRIDGE_NETFILTER)
+        if not namespace.create:
+            links = [link for link in namespace.links.values() if any(a.value.family == 6 for a in link.addresses)]
+            keys[namespace.name].update(disable_ipv6_of(link.name) for link in links)
     for entry in state.remembered:
         if entry.kind in ("sysctl", "consequence"):
             keys.setdefault(entry.namespace, set()).add(entry.object)

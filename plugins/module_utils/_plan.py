@@ -42,6 +42,7 @@ from ._model import (
     Attach,
     Attachment,
     Endpoint,
+    IPAddress,
     IPNetwork,
     Link,
     Namespace,
@@ -64,7 +65,7 @@ from ._plan_memory import Memories
 from ._plan_nat import Nat
 from ._plan_nodes import Nodes
 from ._renames import inherited
-from ._sysctl_keys import generic_key, interface_of, name_of
+from ._sysctl_keys import disable_ipv6_of, generic_key, interface_of, name_of, sysctl_rank
 
 
 @dataclass
@@ -147,8 +148,10 @@ class Planner:
         self._set_sysctls(of_interfaces=True)
         self._set_down()
         self.bridges.set_ports()
+        self.memories.put_lost_back("address")
         self._set_addresses()
         self._set_up()
+        self.memories.put_lost_back("route")
         self._restore_routes()
         self._set_routes()
         self.nat.set()
@@ -180,10 +183,11 @@ class Planner:
     # --- how a change enters the plan --------------------------------------------------------------------------------
 
     def do(self, change: c.Change, remember: Remembered | None = None, *more: Remembered | None) -> None:
+        needed = self.memories.needed() if remember else []
         undo = tuple(play(self.state, change))
         memories: tuple[Remembered, ...] = ()
         if remember:
-            self.memories.spare_others(change, undo)
+            self.memories.spare_others(change, needed)
             memories = (*self.memories.of_losses(remember, undo), *filter(None, more), remember)
         self.result.steps.append(c.Step(change, undo, memories))
 
@@ -452,7 +456,7 @@ class Planner:
     def _set_sysctls(self, of_interfaces: bool) -> None:
         for wanted in self.wanted.namespaces.values():
             namespace = self.state.namespaces[wanted.name]
-            for item in sorted(wanted.sysctls.values(), key=lambda item: _sysctl_rank(item.key)):
+            for item in sorted(wanted.sysctls.values(), key=lambda item: sysctl_rank(item.key)):
                 if bool(interface_of(item.key)) == of_interfaces:
                     self._set_sysctl(namespace, item)
 
@@ -467,7 +471,10 @@ class Planner:
             remember = Remembered("sysctl", namespace.name, namespace.inode, item.key, current, item.value)
         if not self.memories.agree(remember, item.path) or current == item.value:
             return
-        self.do(c.SetSysctl(namespace.name, item.key, item.value, current, item.path), remember)
+        self.do(
+            c.SetSysctl(namespace.name, item.key, item.value, current, item.path),
+            remember and self.memories.without_the_lab(remember),
+        )
 
     def _sysctl_problem(self, namespace: Namespace, item: WantedSysctl) -> str:
         name = name_of(item.key)
@@ -696,6 +703,11 @@ class Planner:
             text = f"{address.address!r} is an IPv6 address, but {end} has an MTU of {link.mtu}: IPv6 needs at least"
             self.problem(item.path, f"{text} {IPV6_MIN_MTU}")
             return
+        key = disable_ipv6_of(end.interface)
+        if address.family == 6 and self.state.namespaces[end.namespace].sysctls.get(key) == "1":
+            text = f"{address.address!r} is an IPv6 address, but {end} takes none: {name_of(key)} is 1 there"
+            self.problem(item.path, f"{text}; say 0 of it, or leave the address out")
+            return
         same = [other for other in link.addresses if other.family == 6 and other.address == address.address]
         if same:
             self.do(c.ReplaceAddress(end, same[0], address, item.path), remember)
@@ -848,12 +860,7 @@ class Planner:
         if hop.dev in devices:
             return hop
         if devices and not hop.dev:
-            # Several interfaces in the gateway's prefix: a whole document gives the same result wherever it is applied,
-            # while a single route that works is left as it is.
-            there = [other for other in namespace.routes if other.key == route.key and not self.wanted.whole]
-            current = {other.dev for way in there for other in way.hops}
-            chosen = next((dev for dev in devices if dev in current), devices[0])
-            return hop._replace(dev=chosen)
+            return hop._replace(dev=self._choose(namespace, route, via, devices))
         on = f" on {hop.dev}" if hop.dev else ""
         connected = sorted({str(a.network) for link in namespace.links.values() if link.up for a in link.addresses})
         self.assume(
@@ -866,6 +873,19 @@ class Planner:
         )
         return hop
 
+    def _choose(self, namespace: Namespace, route: Route, via: IPAddress, devices: list[str]) -> str:
+        """One of several interfaces in the gateway's prefix.
+
+        A whole document gives the same result wherever it is applied, and whatever others add: it means an interface to
+        which it gives an address in that prefix. A route that works by another one is left as it is.
+        """
+        links = self.wanted.namespaces[namespace.name].links
+        said = [dev for dev in devices if dev in links and any(via in a.value.network for a in links[dev].addresses)]
+        if self.wanted.whole and (said or self._owns(namespace)):
+            return (said or devices)[0]
+        current = {hop.dev for other in namespace.routes if other.key == route.key for hop in other.hops}
+        return next((dev for dev in devices if dev in current), devices[0])
+
     # --- words -------------------------------------------------------------------------------------------------------
 
     def problem(self, path: str, text: str, code: str = "") -> None:
@@ -877,15 +897,6 @@ class Planner:
         """Take something for granted. What is in a namespace that is itself taken for granted goes without saying."""
         if namespace not in self.assumed:
             self.result.assumptions.append(Problem(path, text))
-
-
-def _sysctl_rank(key: str) -> int:
-    """Sysctls that the kernel passes on to others go before those."""
-    if key == "net/ipv4/ip_forward":
-        return 0
-    if "/conf/all/" in key:
-        return 1
-    return 2 if "/default/" in key else 3
 
 
 def _is_replaceable(there: Route, wanted: Route) -> bool:
