@@ -6,11 +6,11 @@
 
 The order of a plan, and the room that is left in it:
 
- 1. what is in the way or has left the lab goes: routes, links, namespaces
+ 1. devices of the host go home; what is in the way or has left the lab goes: routes, links, namespaces
  2. namespaces are made or get their names, and what is taken over is marked; what the lab changed on things that are
     not its own, and wants no more, is put back
  3. sysctls of the namespace as a whole, before interfaces take their defaults from them
- 4. bridges are made, which stay down; links are made and moved to where they belong
+ 4. bridges are made, which stay down; devices of the host are moved in; links are made and moved to where they belong
  5. MTU, MAC, mark, settings; sysctls of interfaces; links that shall be down go down
  6. ports leave and join bridges; addresses
  7. links come up, bridges last of all
@@ -60,6 +60,7 @@ from ._model import (
 )
 from ._plan_bridges import Bridges
 from ._plan_connection import find_cut
+from ._plan_devices import Devices, completed
 from ._plan_memory import Memories
 from ._plan_nat import Nat
 from ._plan_nodes import Nodes
@@ -82,6 +83,8 @@ class Plan:
     shared: list[Remembered] = field(default_factory=list)
     #: What another lab wants to stay, and puts back in the end, by that lab.
     handed_over: dict[str, list[Remembered]] = field(default_factory=dict)
+    #: What was remembered by other labs of devices that have come home.
+    released: dict[str, list[Remembered]] = field(default_factory=dict)
     #: What goes on being remembered, of something that was as it was before only because of what goes back now.
     rebased: list[Remembered] = field(default_factory=list)
     #: What was remembered of namespaces that are gone. The kernel gives a new one the same inode at times.
@@ -118,7 +121,7 @@ class Planner:
     """Plans by playing each change on a copy of the state; bridges have a room of their own (_plan_bridges.py)."""
 
     def __init__(self, wanted: Wanted, state: State) -> None:
-        self.wanted = wanted
+        self.wanted = wanted = completed(wanted, state)
         self.before = state
         self.state = copy(state)
         self.result = Plan()
@@ -126,12 +129,14 @@ class Planner:
         self.bridges = Bridges(self)
         self.nat = Nat(self)
         self.nodes = Nodes(self)
+        self.devices = Devices(self)
         self.wires: dict[Endpoint, Wire] = {end: wire for wire in wanted.wires for end in wire.ends}
         #: Namespaces that are taken for granted; what is in them is, too.
         self.assumed: set[str] = set()
         self.memories = Memories(self)
 
     def plan(self) -> Plan:
+        self.devices.find()
         self._remove()
         self.nat.remove()
         self._add_namespaces()
@@ -140,6 +145,7 @@ class Planner:
         self._assume_namespaces()
         self._set_sysctls(of_interfaces=False)
         self.bridges.add()
+        self.devices.move_in()
         self._add_wires()
         self._refuse()
         self._set_links()
@@ -168,7 +174,7 @@ class Planner:
         if connection is None or self.wanted.may_cut or self.problems:
             return
         cut = find_cut(self.before, self.state, self.result.steps, connection)
-        if cut:
+        if cut and not self.devices.is_forced(cut.change):
             self.problem(
                 cut.change.path,
                 f"{cut.change.describe()}: this would cut the SSH session by which Ansible is here, from "
@@ -186,6 +192,11 @@ class Planner:
             self.memories.spare_others(change, undo)
             memories = (*self.memories.of_losses(remember, undo), *filter(None, more), remember)
         self.result.steps.append(c.Step(change, undo, memories))
+
+    def do_noted(self, change: c.Change, remember: Remembered | None) -> None:
+        """The same with a memory that is whole by itself."""
+        undo = tuple(play(self.state, change))
+        self.result.steps.append(c.Step(change, undo, (remember,) if remember else ()))
 
     def _refuse(self) -> None:
         if self.wanted.whole and self.result.assumptions:
@@ -216,21 +227,17 @@ class Planner:
 
     def _remove(self) -> None:
         lab = self.wanted.lab
-        namespaces = [name for name in self.wanted.absent_namespaces if self._may_go(name)]
+        namespaces = self._going_namespaces()
+        self.devices.go_home(namespaces)
         links = [end for veth in self.wanted.absent_veths for end in self._absent_end(*veth)]
         if self.wanted.prune and lab:
             moving = {move.end for move in map(self._misplaced, self.wanted.wires) if move}
-            namespaces += [
-                name
-                for name, namespace in self.state.namespaces.items()
-                if namespace.lab == lab and name not in self.wanted.namespaces
-            ]
             links += [
                 end
                 for end, link in self.state.links()
                 if link.lab == lab and end.namespace not in namespaces and not self._is_wanted(end, moving)
             ]
-        links += [*self.bridges.absent(), *self.bridges.in_the_way()]
+        links += [*self.bridges.absent(), *self.bridges.in_the_way(), *self.devices.in_the_way()]
         links += [end for wire in self.wanted.wires for end in self._in_the_way(wire)]
         self._refuse_second_names(namespaces)
         self._refuse()
@@ -260,6 +267,16 @@ class Planner:
                 self.do(c.RemoveNamespace(name, stale=True))
             elif self._obstacle(name):
                 self.problem("name", f"{self._obstacle(name)}; it is not removed", FOREIGN)
+
+    def _going_namespaces(self) -> list[str]:
+        namespaces = [name for name in self.wanted.absent_namespaces if self._may_go(name)]
+        if self.wanted.prune and self.wanted.lab:
+            namespaces += [
+                name
+                for name, namespace in self.state.namespaces.items()
+                if namespace.lab == self.wanted.lab and name not in self.wanted.namespaces
+            ]
+        return namespaces
 
     def _refuse_second_names(self, going: list[str]) -> None:
         for second, name in self.state.second_names.items():
@@ -300,6 +317,8 @@ class Planner:
             return
         if link.kind != "veth":
             fact = f"{article(link.kind or 'physical')} device, no veth"
+        elif link.origins:
+            fact = f"the device {link.origins[0].name!r} of the host, which ns_link sends home"
         elif other and link.peer and link.peer != other:
             fact = f"wired to {link.peer}, not to {other}"
         else:

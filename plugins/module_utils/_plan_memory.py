@@ -53,6 +53,9 @@ class Memories:
         namespace = self._planner.before.namespaces.get(entry.namespace)
         if namespace is None or namespace.inode != entry.inode:
             return True
+        if entry.kind == "device":
+            # Whether it is gone is not for its name to tell, nor for its index (_plan_devices.py).
+            return False
         return bool(entry.ifindex) and all(link.index != entry.ifindex for link in namespace.links.values())
 
     # --- remembering -------------------------------------------------------------------------------------------------
@@ -159,6 +162,8 @@ class Memories:
         result = self._planner.result
         last_first = self._entries[::-1]
         for entry in sorted(last_first, key=_rank):
+            if entry.kind == "device":
+                continue
             namespace = self._planner.state.namespaces.get(entry.namespace)
             if namespace is None or namespace.inode != entry.inode:
                 # It goes with this plan.
