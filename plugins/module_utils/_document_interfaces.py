@@ -84,9 +84,12 @@ def read_interface(reader: Reader, name: str, value: Any, path: str) -> WantedLi
 
 def read_device(reader: Reader, value: Any, path: str) -> Device:
     """A device of the host: its name, its MAC address, or what it is called on its bus."""
+    before = len(reader.problems)
     body = reader.mapping(value, path, _DEVICE_KEYS)
     said = [key for key in ("name", "mac", "path") if body.get(key) is not None]
     force = body.get("force") is not None and reader.boolean(body["force"], join(path, "force"))
+    if len(reader.problems) > before:
+        return Device()
     if len(said) != 1:
         text = "say one of 'name', 'mac' and 'path'" if said else "lacks what it is: 'name', 'mac' or 'path'"
         reader.problem(join(path, said[-1]) if said else path, text)

@@ -112,17 +112,16 @@ EXAMPLES = r"""
     addresses: [1.1.1.1/24]
     purge: true
 
-- name: Give the host a device more, for want of a NIC
-  ansible.builtin.command:
-    cmd: ip link add example type veth peer name example-peer
-    creates: /sys/class/net/example
-  check_mode: false
+- name: Give the host one more device, for want of a NIC
+  nslab.netns.veth:
+    name: veth-a
+    peer: {name: veth-b}
 
 - name: Move the device into the namespace, where it is eth0
   nslab.netns.ns_link:
     name: eth0
     namespace: server
-    device: {name: example}
+    device: {name: veth-a}
     up: true
     addresses: [10.0.1.2/24]
 
@@ -130,6 +129,11 @@ EXAMPLES = r"""
   nslab.netns.ns_link:
     name: eth0
     namespace: server
+    state: absent
+
+- name: Remove it
+  nslab.netns.veth:
+    name: veth-a
     state: absent
 """
 

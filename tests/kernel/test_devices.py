@@ -501,7 +501,15 @@ def test_what_another_lab_has_made_or_changed_is_refused() -> None:
     assert "the lab 'three' has changed something on host:eth1" in refused(a_lab())
     run({"name": "four", "namespaces": {"host": {"routes": [{"to": "100.64.0.0/10", "via": "192.0.2.1"}]}}})
     run({"name": "three"}, absent=True)
-    assert "which the lab 'four' needs" in refused(a_lab())
+    assert "the lab 'four' has changed something on host:eth1" in refused(a_lab())
+    run({"name": "four"}, absent=True)
+    ip("link", "set", "tap1", "up")
+    ip("address", "add", "192.0.78.2/24", "dev", "tap1")
+    ways = [{"via": "192.0.78.1"}, {"via": "192.0.2.1"}]
+    run({"name": "five", "namespaces": {"host": {"routes": [{"to": "100.64.0.0/10", "nexthops": ways}]}}})
+    assert "which the lab 'five' needs" in refused(a_lab()) + refused(a_lab(device={"name": "tap1"}))
+    run({"name": "five"}, absent=True)
+    run(a_lab())
 
 
 def test_one_device_by_two_words_is_refused() -> None:
@@ -584,9 +592,9 @@ def gone_home(inner: str, lab: str) -> list[str]:
         "change sysctls host:eth1 rp_filter = 2, accept_ra = 0, addr_gen_mode = 1",
         "change link host:eth1 down -> up",
         "add address host:eth1 192.0.2.2/24",
+        "add address host:eth1 192.0.77.2/30",
         "add address host:eth1 192.0.2.3/24",
         "add address host:eth1 192.0.2.9/24 label eth1:web",
-        "add address host:eth1 192.0.77.2/30",
         "add address host:eth1 2001:db8::2/64 nodad",
         "add route host 203.0.113.0/24 via 192.0.2.1 dev eth1 src 192.0.2.2 metric 7",
         "add route host 2001:db8:9::/64 via 2001:db8::1 dev eth1",
