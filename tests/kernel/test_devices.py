@@ -16,8 +16,11 @@ from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
 from ansible_collections.nslab.netns.plugins.module_utils._model import Connection
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from applying import fail_each_call, host_without_lab_traces, kill_at, module, netns, refused, run, words
+from test_attach import Start, start
 from test_ownership import collect, files
 from throwaway import differences, ip, ip_json, ping, within
+
+__all__ = ["start"]
 
 pytestmark = pytest.mark.usefixtures("host")
 
@@ -326,8 +329,6 @@ def test_an_address_that_another_link_has_by_now_is_left_to_it() -> None:
 
 
 # --- by hand ---------------------------------------------------------------------------------------------------------
-
-HOST_NAME = "the-host"
 
 
 def _host_by_a_name() -> str:
@@ -679,4 +680,39 @@ def test_a_live_lab_reads_as_a_document() -> None:
     assert run(captured) == []
     assert gather(None, (), "")["orphans"] == []
     gone()
+    is_as(before)
+
+
+# --- no carrier, and containers --------------------------------------------------------------------------------------
+
+
+def test_it_comes_home_without_a_carrier() -> None:
+    before = host_without_lab_traces()
+    run(a_lab())
+    ip("link", "set", "far", "down")
+    gone()
+    ip("link", "set", "far", "up")
+    is_as(before)
+
+
+def test_gateways_need_no_carrier() -> None:
+    ip("link", "set", "far", "down")
+    document = a_lab(addresses=["192.0.2.2/24", {"address": "2001:db8:5::2/64", "nodad": True}])
+    gateways = [{"to": "default", "via": "2001:db8:5::1"}, {"to": "default", "via": "192.0.2.1"}]
+    document["namespaces"]["router"]["routes"] = gateways
+    run(document)
+    assert run(document) == []
+
+
+def test_a_container_gets_a_device(start: Start) -> None:
+    before = host_without_lab_traces()
+    pid = start()
+    document = a_lab()
+    document["namespaces"]["router"]["attach"] = {"pid": pid}
+    run(document)
+    assert run(document) == []
+    assert "wan" in names("router")
+    gone()
+    assert os.path.exists(f"/proc/{pid}")
+    ip("link", "delete", "veth1")
     is_as(before)
