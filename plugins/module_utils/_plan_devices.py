@@ -454,9 +454,8 @@ class Devices:
             move = c.MoveLink(at, end, path)
             if device.force:
                 self._forced.add(move)
-            if at.namespace == HOST:
-                self._planner.memories.spare_others(move, play(copy(self._planner.state), move))
             self._move(at, end, path, again)
+            self._planner.memories.spare_others(move, self._planner.result.steps[-1].undo)
 
     def _mark(self, end: Endpoint, at: Endpoint, link: Link, path: str) -> Remembered | None:
         """Mark a device as the lab's, and remember what it is now, unless it has been marked before.

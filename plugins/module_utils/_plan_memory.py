@@ -96,7 +96,8 @@ class Memories:
         for lost in undo:
             if isinstance(lost, c.AddAddress):
                 namespace = self._planner.state.namespaces[lost.end.namespace]
-                is_there = lost.address in namespace.links[lost.end.interface].addresses
+                link = namespace.links.get(lost.end.interface)
+                is_there = link is not None and lost.address in link.addresses
                 what, key = (
                     f"address {lost.end} {lost.address}",
                     ("address", f"{lost.end.interface} {lost.address.address}"),

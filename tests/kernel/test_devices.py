@@ -18,7 +18,7 @@ from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from applying import fail_each_call, host_without_lab_traces, kill_at, module, netns, refused, run, words
 from test_attach import Start, start
 from test_ownership import collect, files
-from throwaway import differences, ip, ip_json, ping, within
+from throwaway import differences, eventually, ip, ip_json, ping, within
 
 __all__ = ["start"]
 
@@ -46,6 +46,7 @@ def devices(host: None) -> None:
     ip("address", "add", "2001:db8::2/64", "dev", "eth1", "nodad")
     ip("route", "add", "203.0.113.0/24", "via", "192.0.2.1", "src", "192.0.2.2", "metric", "7", "proto", "static")
     ip("-6", "route", "add", "2001:db8:9::/64", "via", "2001:db8::1")
+    eventually(lambda: "2001:db8::2" in ip("-6", "route", "show", "table", "local"), "the address is usable")
     ip("link", "add", "mv1", "link", "far", "type", "macvlan")
     ip("tuntap", "add", "tap1", "mode", "tap")
     ip("link", "add", "ifb7", "type", "ifb")
