@@ -363,6 +363,9 @@ class Planner:
             # The names alone say little, as every container has an eth0: with a lab both ends have to carry its mark,
             # and without one none may carry any.
             stray = self.state.link(link.peer)
+            if stray and stray.origins:
+                # A device of the host, and no end of a wire.
+                continue
             if stray and link.lab == stray.lab == self.wanted.lab and self.wanted.lab:
                 return c.MoveLink(link.peer, other, wire.path)
             if not self.wanted.lab and not mark_of(self.state, end) and not mark_of(self.state, link.peer):

@@ -370,14 +370,18 @@ class Devices:
 
     def _restore(self, end: Endpoint, note: _Note) -> None:
         planner, home, link = self._planner, note.home, self._link(end)
-        conf = tuple(sorted((home.get("conf") or {}).items()))
-        if conf:
-            planner.do(c.RestoreConf(end, conf))
         mtu = home["mtu"] if home["mtu"] != link.mtu else None
         mac = home["mac"] if home["mac"] and home["mac"] != link.mac else None
         if mtu is not None or mac is not None:
             before = (link.mtu if mtu is not None else None, link.mac if mac is not None else None, None)
+            if mac is not None and link.up:
+                # Not every device takes another one while it is up.
+                planner.do(c.SetUp(end, False))
             planner.do(c.SetLink(end, mtu=mtu, mac=mac, before=before))
+        # Those of IPv6 are there only with an MTU that is large enough for it.
+        conf = tuple(sorted((home.get("conf") or {}).items()))
+        if conf:
+            planner.do(c.RestoreConf(end, conf))
         self._restore_master(end, link, home)
         if bool(home["up"]) != link.up:
             planner.do(c.SetUp(end, bool(home["up"])))

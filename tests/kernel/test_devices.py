@@ -15,7 +15,7 @@ from ansible_collections.nslab.netns.plugins.module_utils._errors import Refused
 from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
 from ansible_collections.nslab.netns.plugins.module_utils._model import Connection
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
-from applying import fail_each_call, host_without_lab_traces, kill_at, module, netns, refused, run, words
+from applying import fail_each_call, host_without_lab_traces, kill_at, module, netns, refused, run, veth, words
 from test_attach import Start, start
 from test_ownership import collect, files
 from throwaway import differences, eventually, ip, ip_json, ping, within
@@ -147,6 +147,22 @@ def test_what_is_said_no_more_is_as_at_home() -> None:
     )
     assert (link("router", "wan")["mtu"], link("router", "wan")["address"]) == (1450, MAC)
     assert run(a_lab()) == []
+
+
+def test_an_mtu_too_small_for_ipv6_takes_nothing_away_for_good() -> None:
+    before = host_without_lab_traces()
+    run(a_lab(mtu=1000))
+    gone()
+    is_as(before)
+
+
+def test_a_mac_goes_back_to_a_device_that_is_up() -> None:
+    before = host_without_lab_traces()
+    run(a_lab(device={"name": "tap1"}, mac="02:00:00:00:00:77"))
+    by_hand("home")
+    ip("link", "set", "wan", "up")
+    gone()
+    is_as(before)
 
 
 @pytest.mark.parametrize("how", ["left", "renamed inside", "another namespace", "another device", "two swap"])
@@ -548,6 +564,23 @@ def test_a_device_of_nobodys_lab_is_taken_over() -> None:
 
 
 # --- namespaces that go ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("taken_by", [None, "other"])
+def test_a_namespace_that_goes_sends_the_devices_of_others_home_too(taken_by: str | None) -> None:
+    before = host_without_lab_traces()
+    run({"name": "edge", "namespaces": {"router": {}}})
+    moved(lab=taken_by, mtu=1400)
+    gone()
+    is_as(before)
+    assert not os.path.exists("/run/nslab/lab-.jsonl")
+
+
+def test_no_veth_module_takes_a_device_for_its_own_end() -> None:
+    netns("router", "other")
+    moved()
+    with pytest.raises(Refused, match="host:far exists already and is a veth wired to router:wan"):
+        veth("far", "host", "wan", "other")
 
 
 def test_gc_sends_devices_home() -> None:
