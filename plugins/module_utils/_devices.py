@@ -35,7 +35,7 @@ def names_by_link(interface: str, index: int) -> frozenset[str]:
 
 
 def _names(path: str) -> frozenset[str]:
-    folder = os.path.realpath(path)
+    folder = os.path.realpath(path) if os.path.isdir(path) else ""
     found: set[str] = set()
     while folder.startswith(f"{_SYS}/devices/"):
         bus = _bus(folder)

@@ -9,8 +9,8 @@ import os
 from typing import Any
 
 import pytest
+from ansible_collections.nslab.netns.plugins.module_utils import _devices, _observe, _options
 from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
-from ansible_collections.nslab.netns.plugins.module_utils import _observe, _options
 from ansible_collections.nslab.netns.plugins.module_utils._errors import Refused
 from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
 from ansible_collections.nslab.netns.plugins.module_utils._model import Connection
@@ -750,3 +750,26 @@ def test_a_container_gets_a_device(start: Start) -> None:
     assert os.path.exists(f"/proc/{pid}")
     ip("link", "delete", "veth1")
     is_as(before)
+
+
+# --- hardware --------------------------------------------------------------------------------------------------------
+
+
+def test_hardware_has_the_names_of_its_bus_and_of_udev() -> None:
+    found = [(bus, name) for bus in ("virtio", "pci") for name in sorted(_in(f"/sys/bus/{bus}/devices"))]
+    if not found:
+        pytest.skip("this machine has neither a PCI nor a virtio bus")
+    for bus, name in found:
+        names_there = _devices.names(bus, name)
+        assert name in names_there
+        carrier = os.path.basename(os.path.dirname(os.path.realpath(f"/sys/bus/{bus}/devices/{name}")))
+        if bus == "pci":
+            assert names_there == {name, f"pci-{name}"}
+        elif carrier in _in("/sys/bus/pci/devices"):
+            assert names_there == {name, carrier, f"pci-{carrier}"}
+    assert _devices.names("virtio", "virtio999") == _devices.names("", "") == frozenset()
+    assert _devices.names_by_link("eth1", link(None, "eth1")["ifindex"]) == frozenset()
+
+
+def _in(folder: str) -> list[str]:
+    return os.listdir(folder) if os.path.isdir(folder) else []

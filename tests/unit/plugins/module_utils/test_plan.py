@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _changes as c
 from ansible_collections.nslab.netns.plugins.module_utils import _kernel as kernel
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
@@ -217,3 +218,23 @@ def test_the_loss_of_a_way_of_a_multipath_route_is_seen() -> None:
         str(Route("192.0.2.0/24", nexthops=hops)),
         str(Route("2001:db8::/32", nexthops=hops)),
     }
+
+
+@pytest.mark.parametrize("is_told_there", [True, False])
+def test_a_device_is_found_by_what_it_is_called_on_its_bus(is_told_there: bool) -> None:
+    document: Document = {
+        "name": "lab",
+        "namespaces": {"a": {"interfaces": {"wan": {"device": {"path": "0000:00:03.0"}}}}},
+    }
+    start = fresh()
+    start.namespaces[HOST].links["nic1"].paths = frozenset(("virtio2", "0000:00:03.0"))
+    planned = plan(wanted(document), start)
+    assert (
+        c.MoveLink(Endpoint(HOST, "nic1"), Endpoint("a", "wan"), "namespaces.a.interfaces.wan.device")
+        in planned.changes
+    )
+    there = applied(start, planned)
+    if not is_told_there:
+        # A kernel before 5.14 says it of links of the host only, by /sys.
+        there.namespaces["a"].links["wan"].paths = frozenset()
+    assert plan(wanted(document), there).changes == []
