@@ -16,6 +16,7 @@ import contextlib
 import errno
 import functools
 import itertools
+import json
 import select
 import signal
 import threading
@@ -112,6 +113,8 @@ class Application:
         self._heirs: dict[str, tuple[Remembered, ...]] = {}
         #: The sysctls of links that were removed, moved, or lost them otherwise (IFLA_AF_SPEC).
         self._confs: dict[Endpoint, bytes] = {}
+        #: The sysctls that devices had when they came home, of those that were set then.
+        self._confs_at_home: dict[Endpoint, dict[str, str]] = {}
         self._takes_back = False
         #: What was found in the place of rules of translation, by namespace.
         self._iptables_before: dict[str, iptables.Before] = {}
@@ -123,7 +126,7 @@ class Application:
         Raises StepFailed after having taken back what was done.
         """
         encode.require()
-        if self._lab and tuple(self._known) != memory.recall(self._lab):
+        if tuple(self._known) != memory.recall(self._lab):
             memory.rewrite(self._lab, self._known)
         for where, steps in itertools.groupby(self._plan.steps, _leaves_from):
             together = list(steps)
@@ -195,6 +198,8 @@ class Application:
 
     def _has_begun(self, change: c.Change) -> bool:
         """Has a step that failed done a part of its work? Some set several things, and stop at the one that fails."""
+        if isinstance(change, c.RestoreConf):
+            return change.end in self._confs_at_home
         if not isinstance(change, (c.SetLink, c.SetBridge, c.SetPort, c.SetVlans)):
             return False
         try:
@@ -218,6 +223,8 @@ class Application:
         complete = []
         for planned in entries:
             entry = planned._replace(inode=self._machine.handle(planned.namespace).inode)
+            if entry.kind == "device":
+                entry = entry._replace(before=self._own_conf(entry))
             if entry.kind == "sysctl" and entry.before is None:
                 with self._machine.entered(entry.namespace):
                     entry = entry._replace(before=sysctl.read(entry.object))
@@ -320,6 +327,10 @@ class Application:
             self._remember(self._plan.shared)
         if self._plan.forgotten or self._plan.rebased or self._noted:
             memory.rewrite(self._lab, self.remembered())
+        for lab, entries in self._plan.released.items():
+            known, gone = memory.recall(lab), {entry.key for entry in entries}
+            self._heirs.setdefault(lab, known)
+            memory.rewrite(lab, [entry for entry in known if entry.key not in gone])
 
     def remembered(self) -> tuple[Remembered, ...]:
         """What the lab goes on remembering after what was done."""
@@ -348,6 +359,8 @@ class Application:
             c.SetVlans: self._set_vlans,
             c.RemoveLink: self._remove_link,
             c.MoveLink: self._move_link,
+            c.SetAltname: self._set_altname,
+            c.RestoreConf: self._restore_home_conf,
             c.SetLink: self._set_link,
             c.SetUp: self._set_up,
             c.AddAddress: self._add_address,
@@ -520,6 +533,43 @@ class Application:
         # The kernel keeps the index if it is free in the other namespace, else it gives a new one.
         self._learn_index(change.to, "moved")
         self._restore_conf(change.to)
+
+    def _set_altname(self, change: c.SetAltname) -> None:
+        session, index = self._machine.session(change.end.namespace), self._index(change.end)
+        if change.is_added:
+            encode.add_altname(session, index, change.altname)
+        else:
+            encode.remove_altname(session, index, change.altname)
+
+    def _restore_home_conf(self, change: c.RestoreConf) -> None:
+        """Set the sysctls of a device that has come home as they were; or, to take that back, as before."""
+        found = decode.link(self._machine.session(change.end.namespace), index=self._index(change.end))
+        now = conf.settings(found.af_spec) if found else {}
+        wanted = dict(change.settings) or self._confs_at_home.get(change.end, {})
+        differing = {key: value for key, value in wanted.items() if now.get(key, value) != value}
+        if change.settings:
+            self._confs_at_home[change.end] = {key: now[key] for key in differing}
+        with self._machine.entered(change.end.namespace):
+            for key, value in differing.items():
+                family, _slash, name = key.partition("/")
+                sysctl.write(f"net/{family}/conf/{change.end.interface}/{name}", value)
+
+    def _own_conf(self, entry: Remembered) -> str | None:
+        """The memory of a device with the sysctls that are its own: those that others have not by default."""
+        home = json.loads(entry.before or "{}")
+        found = None
+        if "conf" not in home:
+            index = self._indexes[entry.namespace][entry.object]
+            found = decode.link(self._machine.session(entry.namespace), index=index)
+        if found is None:
+            return entry.before
+        home["conf"] = {}
+        with self._machine.entered(entry.namespace):
+            for key, value in conf.settings(found.af_spec).items():
+                family, _slash, name = key.partition("/")
+                if sysctl.read(f"net/{family}/conf/default/{name}") not in (None, value):
+                    home["conf"][key] = value
+        return json.dumps(home)
 
     def _set_link(self, change: c.SetLink) -> None:
         session = self._machine.session(change.end.namespace)

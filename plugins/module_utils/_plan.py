@@ -6,11 +6,11 @@
 
 The order of a plan, and the room that is left in it:
 
- 1. what is in the way or has left the lab goes: routes, links, namespaces
+ 1. devices of the host go home; what is in the way or has left the lab goes: routes, links, namespaces
  2. namespaces are made or get their names, and what is taken over is marked; what the lab changed on things that are
     not its own, and wants no more, is put back
  3. sysctls of the namespace as a whole, before interfaces take their defaults from them
- 4. bridges are made, which stay down; links are made and moved to where they belong
+ 4. bridges are made, which stay down; devices of the host are moved in; links are made and moved to where they belong
  5. MTU, MAC, mark, settings; sysctls of interfaces; links that shall be down go down
  6. ports leave and join bridges; addresses
  7. links come up, bridges last of all
@@ -61,6 +61,7 @@ from ._model import (
 )
 from ._plan_bridges import Bridges
 from ._plan_connection import find_cut
+from ._plan_devices import Devices, completed
 from ._plan_memory import Memories
 from ._plan_nat import Nat
 from ._plan_nodes import Nodes
@@ -83,6 +84,8 @@ class Plan:
     shared: list[Remembered] = field(default_factory=list)
     #: What another lab wants to stay, and puts back in the end, by that lab.
     handed_over: dict[str, list[Remembered]] = field(default_factory=dict)
+    #: What was remembered by other labs of devices that have come home.
+    released: dict[str, list[Remembered]] = field(default_factory=dict)
     #: What goes on being remembered, of something that was as it was before only because of what goes back now.
     rebased: list[Remembered] = field(default_factory=list)
     #: What was remembered of namespaces that are gone. The kernel gives a new one the same inode at times.
@@ -119,7 +122,7 @@ class Planner:
     """Plans by playing each change on a copy of the state; bridges have a room of their own (_plan_bridges.py)."""
 
     def __init__(self, wanted: Wanted, state: State) -> None:
-        self.wanted = wanted
+        self.wanted = wanted = completed(wanted, state)
         self.before = state
         self.state = copy(state)
         self.result = Plan()
@@ -127,12 +130,14 @@ class Planner:
         self.bridges = Bridges(self)
         self.nat = Nat(self)
         self.nodes = Nodes(self)
+        self.devices = Devices(self)
         self.wires: dict[Endpoint, Wire] = {end: wire for wire in wanted.wires for end in wire.ends}
         #: Namespaces that are taken for granted; what is in them is, too.
         self.assumed: set[str] = set()
         self.memories = Memories(self)
 
     def plan(self) -> Plan:
+        self.devices.find()
         self._remove()
         self.nat.remove()
         self._add_namespaces()
@@ -141,6 +146,7 @@ class Planner:
         self._assume_namespaces()
         self._set_sysctls(of_interfaces=False)
         self.bridges.add()
+        self.devices.move_in()
         self._add_wires()
         self._refuse()
         self._set_links()
@@ -171,7 +177,7 @@ class Planner:
         if connection is None or self.wanted.may_cut or self.problems:
             return
         cut = find_cut(self.before, self.state, self.result.steps, connection)
-        if cut:
+        if cut and not self.devices.is_forced(cut.change):
             self.problem(
                 cut.change.path,
                 f"{cut.change.describe()}: this would cut the SSH session by which Ansible is here, from "
@@ -190,6 +196,11 @@ class Planner:
             self.memories.spare_others(change, needed)
             memories = (*self.memories.of_losses(remember, undo), *filter(None, more), remember)
         self.result.steps.append(c.Step(change, undo, memories))
+
+    def do_noted(self, change: c.Change, remember: Remembered | None) -> None:
+        """The same with a memory that is whole by itself."""
+        undo = tuple(play(self.state, change))
+        self.result.steps.append(c.Step(change, undo, (remember,) if remember else ()))
 
     def _refuse(self) -> None:
         if self.wanted.whole and self.result.assumptions:
@@ -220,21 +231,17 @@ class Planner:
 
     def _remove(self) -> None:
         lab = self.wanted.lab
-        namespaces = [name for name in self.wanted.absent_namespaces if self._may_go(name)]
+        namespaces = self._going_namespaces()
+        self.devices.go_home(namespaces)
         links = [end for veth in self.wanted.absent_veths for end in self._absent_end(*veth)]
         if self.wanted.prune and lab:
             moving = {move.end for move in map(self._misplaced, self.wanted.wires) if move}
-            namespaces += [
-                name
-                for name, namespace in self.state.namespaces.items()
-                if namespace.lab == lab and name not in self.wanted.namespaces
-            ]
             links += [
                 end
                 for end, link in self.state.links()
                 if link.lab == lab and end.namespace not in namespaces and not self._is_wanted(end, moving)
             ]
-        links += [*self.bridges.absent(), *self.bridges.in_the_way()]
+        links += [*self.bridges.absent(), *self.bridges.in_the_way(), *self.devices.in_the_way()]
         links += [end for wire in self.wanted.wires for end in self._in_the_way(wire)]
         self._refuse_second_names(namespaces)
         self._refuse()
@@ -264,6 +271,16 @@ class Planner:
                 self.do(c.RemoveNamespace(name, stale=True))
             elif self._obstacle(name):
                 self.problem("name", f"{self._obstacle(name)}; it is not removed", FOREIGN)
+
+    def _going_namespaces(self) -> list[str]:
+        namespaces = [name for name in self.wanted.absent_namespaces if self._may_go(name)]
+        if self.wanted.prune and self.wanted.lab:
+            namespaces += [
+                name
+                for name, namespace in self.state.namespaces.items()
+                if namespace.lab == self.wanted.lab and name not in self.wanted.namespaces
+            ]
+        return namespaces
 
     def _refuse_second_names(self, going: list[str]) -> None:
         for second, name in self.state.second_names.items():
@@ -304,6 +321,8 @@ class Planner:
             return
         if link.kind != "veth":
             fact = f"{article(link.kind or 'physical')} device, no veth"
+        elif link.origins:
+            fact = f"the device {link.origins[0].name!r} of the host, which ns_link sends home"
         elif other and link.peer and link.peer != other:
             fact = f"wired to {link.peer}, not to {other}"
         else:
@@ -348,6 +367,9 @@ class Planner:
             # The names alone say little, as every container has an eth0: with a lab both ends have to carry its mark,
             # and without one none may carry any.
             stray = self.state.link(link.peer)
+            if stray and stray.origins:
+                # A device of the host, and no end of a wire.
+                continue
             if stray and link.lab == stray.lab == self.wanted.lab and self.wanted.lab:
                 return c.MoveLink(link.peer, other, wire.path)
             if not self.wanted.lab and not mark_of(self.state, end) and not mark_of(self.state, link.peer):
@@ -859,8 +881,10 @@ class Planner:
         devices = devices_towards(namespace, hop.via, route.table)
         if hop.dev in devices:
             return hop
+        said = self._said(namespace, via)
+        devices = [dev for dev in devices if dev in said] if said else devices
         if devices and not hop.dev:
-            return hop._replace(dev=self._choose(namespace, route, via, devices))
+            return hop._replace(dev=devices[0] if said else self._choose(namespace, route, devices))
         on = f" on {hop.dev}" if hop.dev else ""
         connected = sorted({str(a.network) for link in namespace.links.values() if link.up for a in link.addresses})
         self.assume(
@@ -873,16 +897,19 @@ class Planner:
         )
         return hop
 
-    def _choose(self, namespace: Namespace, route: Route, via: IPAddress, devices: list[str]) -> str:
-        """One of several interfaces in the gateway's prefix.
+    def _said(self, namespace: Namespace, via: IPAddress) -> list[str]:
+        """The interfaces to which a whole document gives an address in the gateway's prefix: one of them is meant."""
+        links = self.wanted.namespaces[namespace.name].links.values() if self.wanted.whole else ()
+        return [link.name for link in links if any(via in item.value.network for item in link.addresses)]
 
-        A whole document gives the same result wherever it is applied, and whatever others add: it means an interface to
-        which it gives an address in that prefix. A route that works by another one is left as it is.
+    def _choose(self, namespace: Namespace, route: Route, devices: list[str]) -> str:
+        """One of several interfaces in the gateway's prefix, of which the demand says nothing.
+
+        A whole document gives the same result wherever it is applied. A route that works is left as it is where others
+        have their interfaces, too.
         """
-        links = self.wanted.namespaces[namespace.name].links
-        said = [dev for dev in devices if dev in links and any(via in a.value.network for a in links[dev].addresses)]
-        if self.wanted.whole and (said or self._owns(namespace)):
-            return (said or devices)[0]
+        if self.wanted.whole and self._owns(namespace):
+            return devices[0]
         current = {hop.dev for other in namespace.routes if other.key == route.key for hop in other.hops}
         return next((dev for dev in devices if dev in current), devices[0])
 

@@ -53,6 +53,9 @@ class Memories:
         namespace = self._planner.before.namespaces.get(entry.namespace)
         if namespace is None or namespace.inode != entry.inode:
             return True
+        if entry.kind == "device":
+            # Whether it is gone is not for its name to tell, nor for its index (_plan_devices.py).
+            return False
         return bool(entry.ifindex) and all(link.index != entry.ifindex for link in namespace.links.values())
 
     # --- remembering -------------------------------------------------------------------------------------------------
@@ -157,7 +160,8 @@ class Memories:
         """Is what an inverse adds still there, or something that the lab has added itself?"""
         if isinstance(change, c.AddAddress):
             namespace = self._planner.state.namespaces[change.end.namespace]
-            if change.address in namespace.links[change.end.interface].addresses:
+            link = namespace.links.get(change.end.interface)
+            if link and change.address in link.addresses:
                 return True
             key = ("address", namespace.name, namespace.inode, f"{change.end.interface} {change.address.address}")
         elif isinstance(change, (c.AddRoute, c.ReplaceRoute)):
@@ -194,6 +198,8 @@ class Memories:
     def _put_back(self, entries: Iterable[Remembered]) -> None:
         result = self._planner.result
         for entry in sorted(entries, key=_rank):
+            if entry.kind == "device":
+                continue
             namespace = self._planner.state.namespaces.get(entry.namespace)
             if namespace is None or namespace.inode != entry.inode:
                 # It goes with this plan.
@@ -205,10 +211,10 @@ class Memories:
         """Put back what the lab wants no more, unless there is somebody who still needs it."""
         result = self._planner.result
         result.forgotten.append(entry)
-        if entry.before == entry.after and entry.kind not in ("sysctl", "consequence"):
-            # It was so before the lab.
+        was_so = entry.before == entry.after
+        if was_so and entry.kind not in ("sysctl", "consequence"):
             return
-        heir = self._heir(entry)
+        heir = None if was_so and entry.kind == "sysctl" else self._heir(entry)
         if entry.kind == "conf":
             self._give_up_conf(entry, namespace)
         elif heir and not entry.kind.startswith("lost"):
