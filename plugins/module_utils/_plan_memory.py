@@ -229,7 +229,8 @@ class Memories:
         elif entry.kind == "sysctl" and entry.object != cause.object:
             entry = entry._replace(kind="consequence")
         elif entry.kind == "consequence" and entry.object == cause.object:
-            self._rebase(lab, cause, entry.before)
+            if entry.before != cause.after:
+                self._rebase(lab, cause, entry.before)
             return
         self._planner.result.handed_over.setdefault(lab, []).append(entry)
 
