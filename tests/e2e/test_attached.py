@@ -101,6 +101,7 @@ def test_a_container_is_wired_and_left_as_it_was(ansible: Controller, start: Sta
     assert not differences(container, inside(pid))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("ended", [True, False], ids=["ended", "still there"])
 def test_a_container_that_was_started_anew(ansible: Controller, start: Start, ended: bool) -> None:
     before = without(snapshot(), *KEPT)
@@ -128,6 +129,7 @@ def test_a_container_that_was_started_anew(ansible: Controller, start: Start, en
     assert not differences(container, inside(new))
 
 
+@pytest.mark.once
 def test_beside_what_the_container_has_itself(ansible: Controller, start: Start) -> None:
     """A container with a network of its own gets a second interface, in both families, straight to the host."""
     first, second = start(), start()
@@ -169,6 +171,7 @@ def test_beside_what_the_container_has_itself(ansible: Controller, start: Start)
     assert not differences(containers, [inside(first), inside(second)])
 
 
+@pytest.mark.once
 def test_the_playbook_and_the_document(ansible: Controller, start: Start, tmp_path: Path) -> None:
     """The peer is a namespace of the lab's; the same as a document changes nothing."""
     pid = start()
@@ -205,6 +208,7 @@ probes:
     assert os.path.exists(f"/proc/{pid}/ns/net")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("variables", "words"),
     [

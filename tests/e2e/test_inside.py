@@ -351,6 +351,7 @@ def test_what_stands_on_a_machine_are_hosts(ansible: Controller, tmp_path: Path,
         run(plays, "--inventory", live(tmp_path, machines=[machine])).succeeded()
 
 
+@pytest.mark.once
 def test_the_namespace_of_a_process(ansible: Controller, tmp_path: Path) -> None:
     """By its own word it is nobody's; by that of the lab that has wired it, it is that lab's."""
     process = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
@@ -369,6 +370,7 @@ def test_the_namespace_of_a_process(ansible: Controller, tmp_path: Path) -> None
         process.communicate()
 
 
+@pytest.mark.once
 def test_documents_and_what_stands_together(ansible: Controller, tmp_path: Path) -> None:
     """One namespace is one host, and is as its document says; the others are told apart as always."""
     ansible.run([build(lab())]).succeeded()
@@ -392,6 +394,7 @@ def test_documents_and_what_stands_together(ansible: Controller, tmp_path: Path)
     assert found["lab_elsewhere"]["hosts"] == ["elsewhere/client@localhost", "unmarked", "planned"]
 
 
+@pytest.mark.once
 def test_a_machine_that_does_not_answer(ansible: Controller, tmp_path: Path) -> None:
     ip("netns", "add", "bare")
     machines = tmp_path / "machines"
@@ -410,6 +413,7 @@ def test_a_machine_that_does_not_answer(ansible: Controller, tmp_path: Path) -> 
     assert "Traceback" not in run.words
 
 
+@pytest.mark.once
 def test_what_was_found_may_be_kept(ansible: Controller, tmp_path: Path) -> None:
     """For as long as the same machines are asked for, and not if one has not answered."""
     ip("netns", "add", "bare")
