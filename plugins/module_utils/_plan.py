@@ -595,7 +595,16 @@ class Planner:
                 text = f"there is no link {end.interface!r} in the namespace {end.namespace}{names}"
                 self.assume(wanted.path, text, end.namespace)
                 namespace.links[end.interface] = link = Link(end.interface, 0, mtu=0)
+            self._refuse_what_others_made(end, link, wanted)
             self._set_link(end, link, wanted)
+
+    def _refuse_what_others_made(self, end: Endpoint, link: Link, wanted: WantedLink) -> None:
+        """What another lab has made on the host is as that one's document says, and not as this one's, too."""
+        if not self.wanted.lab or self._is_made(end) or wanted.device or self.wanted.adopt or end.namespace != HOST:
+            return
+        if link.lab not in ("", self.wanted.lab):
+            text = f"{end} was made by the lab {link.lab!r}, whose document says what it has"
+            self.problem(wanted.path, f"{text}; say it there, or remove that lab", FOREIGN)
 
     def _set_link(self, end: Endpoint, link: Link, wanted: WantedLink) -> None:
         if not wanted.bridge and wanted.mtu is not None:

@@ -267,6 +267,17 @@ class Devices:
             # A device that is gone for good, or was not moved yet.
             if lab == self._lab and name not in marked and is_over and not is_wanted:
                 self._forget(note)
+                self._tell_of_loss(note)
+
+    def _tell_of_loss(self, note: _Note) -> None:
+        """Warn of a device that does not come home."""
+        name = note.entry.object
+        at_home = self._planner.state.namespaces[HOST].links.values() if HOST in self._planner.state.namespaces else ()
+        if not any(link.name == name or note.is_same_hardware(link) for link in at_home):
+            self._planner.result.warnings.append(
+                f"the device {name}, which was moved to {note.entry.after}, is gone, or in a namespace without a name; "
+                "what it had on the host is not put back"
+            )
 
     def _going(self, namespaces: Collection[str]) -> list[Endpoint]:
         state, stays = self._planner.state, set(self._places.values())
@@ -422,8 +433,11 @@ class Devices:
     def _restore_route(self, route: Route) -> None:
         host = self._planner.state.namespaces[HOST]
         left = next((other for other in host.routes if other.key == route.key), None)
-        if left and set(left.hops) < set(route.hops) and not hindrance(host, route):
+        if left and left.hops and set(left.hops) < set(route.hops) and not hindrance(host, route):
             self._planner.do(c.ReplaceRoute(HOST, left, route))
+        elif left and left._replace(protocol=route.protocol) != route:
+            text = f"the route {HOST} {route} is not added again: there is {left} by now"
+            self._planner.result.warnings.append(text)
         else:
             self._planner.restore_route(HOST, route)
 

@@ -339,7 +339,7 @@ class Memories:
         if entry.kind == "lost route":
             lost = lost_route(entry)
             left = next((route for route in namespace.routes if route.key == lost.key), None)
-            if left and set(left.hops) < set(lost.hops) and not hindrance(namespace, lost):
+            if left and left.hops and set(left.hops) < set(lost.hops) and not hindrance(namespace, lost):
                 self._planner.do(c.ReplaceRoute(namespace.name, left, lost))
             elif not (hindrance(namespace, lost) and self._keep(entry)):
                 self._planner.restore_route(namespace.name, lost)

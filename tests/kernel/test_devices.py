@@ -439,8 +439,18 @@ def test_a_device_that_is_gone_for_good() -> None:
     ip("-n", "router", "link", "delete", "wan")
     said = refused(a_lab(device={"name": "mv1"}))
     assert said == "namespaces.router.interfaces.wan.device: there is no device 'mv1' on the host"
-    assert gone() == ["remove namespace router"]
+    lost = "the device mv1, which was moved to router:wan, is gone, or in a namespace without a name"
+    assert gone(warned=[lost]) == ["remove namespace router"]
     assert [path for path in files() if "lab-" in path] == []
+
+
+def test_a_route_that_something_else_has_taken_the_place_of_is_told_of() -> None:
+    ip("link", "set", "tap1", "up")
+    ip("address", "add", "198.18.4.5/24", "dev", "tap1")
+    ip("route", "add", "198.18.5.0/24", "via", "198.18.4.1")
+    run(a_lab(device={"name": "tap1"}))
+    ip("route", "add", "blackhole", "198.18.5.0/24")
+    gone(warned=["the route host 198.18.5.0/24 via 198.18.4.1 dev tap1 is not added again: there is blackhole 198.18"])
 
 
 def test_another_device_that_has_the_name_by_now_is_not_made_what_the_old_one_was() -> None:

@@ -161,6 +161,19 @@ def test_a_refused_veth_and_bridge_say_what_hangs_on_them() -> None:
 # --- what is left over ------------------------------------------------------------------------------------------------
 
 
+def test_what_another_lab_has_made_on_the_host_is_its_own() -> None:
+    """Both documents would be exact there, and each run would undo the other."""
+    maker = {
+        "name": "maker",
+        "namespaces": {"a": {}, "host": {"interfaces": {"h": {"addresses": ["10.8.0.1/24"]}}}},
+        "links": [{"endpoints": ["a:e", "host:h"]}],
+    }
+    run(maker)
+    said = refused(on_the_host("two", interfaces={"h": {"addresses": ["10.9.0.1/24"]}}))
+    assert said.startswith("namespaces.host.interfaces.h: host:h was made by the lab 'maker'")
+    assert run(maker) == []
+
+
 def small(name: str) -> Document:
     """A lab of its own with something of each kind that marks it."""
     return {
