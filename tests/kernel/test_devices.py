@@ -280,6 +280,7 @@ def test_each_call_that_fails_leaves_all_as_it_was(monkeypatch: pytest.MonkeyPat
     assert fail_each_call(monkeypatch, {"name": "edge"}) > 10
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("then", ["present", "absent"])
 def test_a_run_that_is_killed_is_made_good_by_the_next(then: str) -> None:
     before = host_without_lab_traces()
@@ -297,6 +298,7 @@ def test_a_run_that_is_killed_is_made_good_by_the_next(then: str) -> None:
     assert count > 6
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("then", ["present", "absent"])
 def test_a_run_that_is_killed_on_the_way_home_is_made_good_by_the_next(then: str) -> None:
     before = host_without_lab_traces()
