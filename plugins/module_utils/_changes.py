@@ -55,7 +55,7 @@ class Description(NamedTuple):
             if word != other:
                 break
             same += 1
-        return f"{self.action} {self.before} -> {' '.join(words[same:])}"
+        return f"{self.action} {self.before} -> {' '.join(words[same:] or words)}"
 
     def as_result(self) -> dict[str, Any]:
         """The change as a module returns it."""
@@ -458,7 +458,7 @@ class SetService(NamedTuple):
         return Description(action, "service", self.namespace, self.name, before, after)
 
     def _line(self, service: Service, other: Service | None) -> str:
-        line = f"service {self.namespace}:{self.name} {service.definition.text(other.definition if other else None)}"
+        words = service.definition.text(other.definition if other else None)
         notes = [service.state] if service.state != "running" else []
         notes += ["altered"] if service.altered else []
         after = self.service
@@ -466,7 +466,8 @@ class SetService(NamedTuple):
             notes.append("in an earlier namespace")
         if after and self.before and self.before.lab != after.lab:
             notes.append(f"lab {service.lab}" if service.lab else "no lab")
-        return f"{line} ({', '.join(notes)})" if notes else line
+        how = f" ({', '.join(notes)})" if notes else ""
+        return f"service {self.namespace}:{self.name}{how} {words}"
 
 
 Change = Union[
