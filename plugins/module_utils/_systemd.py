@@ -182,8 +182,9 @@ def _read(unit: str) -> str:
 class Start:
     """A service that is being started."""
 
-    def __init__(self, unit: str) -> None:
+    def __init__(self, unit: str, began: float) -> None:
         self._unit = unit
+        self._began = began
         self._deadline = time.monotonic() + SETTLE_SECONDS
 
     def wait(self) -> None:
@@ -191,7 +192,9 @@ class Start:
         while True:
             found = _show(self._unit)
             if found.get("ActiveState") != "active" or found.get("NRestarts") != "0":
-                raise NslabError(f"it has ended at once: {_ended(found)}{_last_words(self._unit)}")
+                raise NslabError(
+                    f"it has ended at once: {_ended(found) or 'exit status 0'}{_last_words(self._unit, self._began)}"
+                )
             if time.monotonic() > self._deadline:
                 return
             time.sleep(_POLL_SECONDS)
@@ -213,10 +216,11 @@ def start(unit: str, content: str) -> Start:
         file.write(content)
     os.rename(new, f"{_UNITS}/{unit}")
     _ask("daemon-reload")
+    began = time.time()
     failed, _output, error = _run("start", "--", unit)
     if failed:
-        raise NslabError(f"{error or 'systemd does not start it'}{_last_words(unit)}")
-    return Start(unit)
+        raise NslabError(f"{error or 'systemd does not start it'}{_last_words(unit, began)}")
+    return Start(unit, began)
 
 
 def stop(unit: str) -> None:
@@ -240,13 +244,13 @@ def _properties(block: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
 
 
-def _last_words(unit: str) -> str:
-    """What a service has said last, if there is a journal."""
+def _last_words(unit: str, began: float) -> str:
+    """What a service has said last since then, if there is a journal."""
     program = shutil.which("journalctl")
     if program is None:
         return ""
-    command = [program, "--quiet", "--no-pager", "--output=cat", "--lines=5", f"_SYSTEMD_UNIT={unit}"]
-    failed, output, _error = _call(command)
+    command = [program, "--quiet", "--no-pager", "--output=cat", "--lines=5", f"--since=@{began:.6f}"]
+    failed, output, _error = _call([*command, f"_SYSTEMD_UNIT={unit}"])
     said = "; ".join(line for line in output.splitlines() if line.strip())
     return "" if failed or not said else f"; it said: {said}"
 
