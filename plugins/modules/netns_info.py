@@ -130,6 +130,15 @@ namespaces:
       type: list
       elements: str
       sample: [resolv.conf]
+    services:
+      description:
+        - The services that M(nslab.netns.ns_service) or a topology runs in it, with C(name), C(lab), C(state) (V(running), V(restarting), or
+          V(stopped)), C(pid), C(since) (in UTC), C(restarts) (how often it was started again by itself), C(ended) (how it ended last),
+          C(command), C(user), C(environment) (the names of its variables), and C(log) (the file) or C(unit) (the name for systemd and the
+          journal).
+      type: list
+      elements: dict
+      sample: [{"name": "web", "state": "running", "pid": 4242, "restarts": 0, "command": ["python3", "-m", "http.server", "80"]}]
 stale:
   description: Names in C(/run/netns) that stand for no namespace (V(stale) files, V(dangling) symlinks).
   returned: success
@@ -151,6 +160,7 @@ orphans:
         - V(unpaired), a lab's end of a veth whose other end is not the lab's, or in a namespace that has no name.
         - V(half), a namespace of a lab with such links in it.
         - V(memory), what a lab has changed in a namespace that is gone.
+        - V(service), a service of a namespace that is gone, or of an earlier one of that name.
       type: str
       sample: unpaired
     namespace:
@@ -158,7 +168,7 @@ orphans:
       type: str
       sample: router
     name:
-      description: The name of the file, link or namespace.
+      description: The name of the file, link, namespace or service.
       type: str
       sample: veth-srv
     lab:
@@ -180,13 +190,15 @@ reverted:
   type: dict
   sample: {"purpose": "nslab.netns.topology for lab edge", "reverted": "2026-01-31T23:59:59Z", "remains": []}
 labs:
-  description: The labs that have left anything on the host, a mark, rules of translation, or a changed value.
+  description: The labs that have left anything on the host, a mark, rules of translation, a service, or a changed value.
   returned: success
   type: list
   elements: str
   sample: [routed]
 topology:
-  description: The lab as a topology document; V(null) if there is none, or several and O(lab) does not say which.
+  description:
+    - The lab as a topology document; V(null) if there is none, or several and O(lab) does not say which.
+    - It has V(null) for the values of the variables of services, which leaves them as they are.
   returned: success
   type: dict
   sample: {"name": "routed", "namespaces": {}, "links": [{"endpoints": ["server:vethS", "router:veth-srv"]}]}

@@ -612,6 +612,18 @@ BAD_OPTIONS = [
         "namespace",
         "no name for a namespace",
     ),
+    (
+        _options.ns_service,
+        {"lab": None, "namespace": "x", "services": {"a": {}}, "purge": False, "state": "present"},
+        "services.a.command",
+        "is missing",
+    ),
+    (
+        _options.ns_service,
+        {"lab": None, "namespace": "x", "services": {"a": None}, "purge": True, "state": "absent"},
+        "purge",
+        "goes with 'state: present'",
+    ),
     (_options.ns_sysctl, {"lab": None, "namespace": "x", "settings": {"vm.swappiness": 1}}, "settings['vm.", "network"),
     (
         _options.topology,
