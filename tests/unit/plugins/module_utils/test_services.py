@@ -105,7 +105,7 @@ def test_no_two_services_have_one_unit() -> None:
 DEFINITIONS = [
     Definition(("/bin/sleep", "1000")),
     Definition(("/bin/sh", "-c", "echo \"$HOME\" '%n' \\n\n${A}")),
-    Definition(("/bin/sleep", "1"), "nobody", "daemon", "/tmp", (("A", 'x "$y" `z` \\'),), "always"),  # noqa: S108
+    Definition(("/bin/sleep", "1"), "daemon", "nogroup", "/tmp", (("A", 'x "$y" `z` \\'),), "always"),  # noqa: S108
     Definition(("/bin/sleep", "1"), "12345", restart="no"),
 ]
 
