@@ -34,9 +34,9 @@ from ._supervisor import FOLDER, LOCK, REPORT, start_time, stat_of
 #: by what waits for a confirmation.
 _TEXT: str = _supervisor.__spec__.loader.get_source(_supervisor.__name__)  # type: ignore[union-attr]
 
-#: How long one that was just started has to say who it is, and one that was told to end has to end what it watches.
-_BIRTH_SECONDS = 5.0
+#: How long one that was told to end has to end what it watches, and one that is killed to be gone.
 _END_SECONDS = STOP_SECONDS + 5.0
+_KILL_SECONDS = 5.0
 _REPORT_SECONDS = 30.0
 _POLL_SECONDS = 0.01
 
@@ -184,27 +184,41 @@ def _lock(folder: int) -> int | None:
 
 def _end_supervisor(folder: int) -> int:
     """End the one who watches the service, and return the lock that it had."""
-    deadline = time.monotonic() + _BIRTH_SECONDS
-    state = _read_state(folder)
-    while not (state and _lives(*state["supervisor"])):
-        # One that a run has started which was killed at once has not written it yet; or one is just ending.
-        lock = _lock(folder)
-        if lock is not None:
-            return lock
-        if time.monotonic() > deadline:
-            raise NslabError("something watches it that does not say which process it is")
-        time.sleep(_POLL_SECONDS)
-        state = _read_state(folder)
-    pid, started = state["supervisor"]
-    for number, seconds in ((signal.SIGTERM, _END_SECONDS), (signal.SIGKILL, _BIRTH_SECONDS)):
+    for number, seconds in ((signal.SIGTERM, _END_SECONDS), (signal.SIGKILL, _KILL_SECONDS)):
         deadline = time.monotonic() + seconds
-        _send(pid, started, number)
+        asked: set[int] = set()
         while time.monotonic() < deadline:
+            for pid, started in _supervisors(folder).items():
+                if pid not in asked:
+                    _send(pid, started, number)
+                asked.add(pid)
             lock = _lock(folder)
             if lock is not None:
                 return lock
             time.sleep(_POLL_SECONDS)
-    raise NslabError(f"process {pid}, which watches it, does not end")
+    who = ", ".join(f"process {pid}" for pid in _supervisors(folder)) or "something"
+    raise NslabError(f"{who}, which watches it, does not end")
+
+
+def _supervisors(folder: int) -> dict[int, int]:
+    """Who watches the service: what it says itself, or else who has the lock open.
+
+    One that was just started says nothing yet, and there may be one whose file somebody has removed.
+    """
+    state = _read_state(folder)
+    if state and _lives(*state["supervisor"]):
+        return dict([state["supervisor"]])
+    lock = os.stat("lock", dir_fd=folder, follow_symlinks=False)
+    found = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        pid, started = int(name), start_time(int(name))
+        with contextlib.suppress(OSError):
+            opened = os.listdir(f"/proc/{pid}/fd") if started and pid != os.getpid() else []
+            for fd in opened:
+                one = os.stat(f"/proc/{pid}/fd/{fd}")
+                if (one.st_dev, one.st_ino) == (lock.st_dev, lock.st_ino):
+                    found[pid] = started
+    return found
 
 
 def _send(pid: int, started: int, number: int) -> None:
@@ -236,7 +250,7 @@ def _end_leftovers(key: ServiceKey, state: _State, inode: int) -> None:
         if not left:
             return
         number = signal.SIGTERM if time.monotonic() < deadline else signal.SIGKILL
-        if time.monotonic() > deadline + _BIRTH_SECONDS:
+        if time.monotonic() > deadline + _KILL_SECONDS:
             raise NslabError(f"process {min(left)}, which it has started, does not end")
         for pid, started in left.items():
             _send(pid, started, number)

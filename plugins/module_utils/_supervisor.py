@@ -22,6 +22,7 @@ import pwd
 import select
 import shutil
 import signal
+import stat
 import sys
 import time
 from typing import Any, NoReturn
@@ -220,7 +221,7 @@ class Supervisor:
             kind, _colon, text = said.partition(":")
             raise (_Gone if kind == "gone" else _Failure)(text)
         self._pid, self._pid_started = pid, start_time(pid)
-        self._since, self._began = time.time(), time.monotonic()
+        self._since, self._began = float(int(time.time())), time.monotonic()
         self._write_state("running")
 
     def _become(self, output: int, is_failing: int) -> NoReturn:
@@ -333,8 +334,7 @@ class Supervisor:
         self._tail = (self._tail + data)[-_TAIL_BYTES:]
         try:
             if self._log < 0:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-                self._log = os.open("log", flags, 0o600, dir_fd=FOLDER)
+                self._log = _open_log()
             os.write(self._log, data)
             if os.fstat(self._log).st_size >= LOG_BYTES:
                 os.close(self._log)
@@ -343,6 +343,21 @@ class Supervisor:
         except OSError:
             # Without room for its log it goes on.
             pass
+
+
+def _open_log() -> int:
+    """The log, to be added to. What is of that name and no file of our own with one name goes, for a new one."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        fd = os.open("log", flags, 0o600, dir_fd=FOLDER)
+        found = os.fstat(fd)
+        if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and found.st_nlink == 1:
+            return fd
+        os.close(fd)
+    except OSError:
+        pass
+    os.unlink("log", dir_fd=FOLDER)
+    return os.open("log", flags | os.O_EXCL, 0o600, dir_fd=FOLDER)
 
 
 def _put(name: str, text: str) -> None:
