@@ -86,6 +86,11 @@ def report(
     for link in topology.get("links") or ():
         first, second = link["endpoints"]
         peers[first], peers[second] = second, first
+    for name, body in topology["namespaces"].items():
+        for interface, settings in ((body or {}).get("interfaces") or {}).items():
+            if (settings or {}).get("device"):
+                words = [f"{key} {value}" for key, value in settings["device"].items() if key != "force"]
+                peers[f"{name}:{interface}"] = f"device of the host, {' '.join(words)}"
     blocks = [f"Lab {topology.get('name', 'without a name')}"]
     blocks += [_namespace(name, body or {}, peers) for name, body in topology["namespaces"].items()]
     if probes:

@@ -11,13 +11,14 @@ version_added: 0.1.0
 author:
   - nslab contributors (@nslab)
 description:
-  - Reads topology documents and makes every namespace in them a host of the inventory. Tasks for it run inside, by the become plugin
-    P(nslab.netns.netns#become), over the connection of the machine on which the lab stands.
+  - Reads topology documents, or looks into machines, and makes every namespace that it finds a host of the inventory. Tasks for it run inside,
+    by the become plugin P(nslab.netns.netns#become), over the connection of the machine on which the namespace stands.
   - A host is called as its namespace is. If that name is taken, by a namespace of another lab, of another machine, or by something else in
-    the inventory, it is called V(lab/namespace@machine).
+    the inventory, it is called V(lab/namespace@machine), or V(namespace@machine) if it is of no lab.
   - The configuration is a file whose name ends in C(netns.yml) or C(netns.yaml), such as C(lab.netns.yml).
 extends_documentation_fragment:
   - ansible.builtin.constructed
+  - ansible.builtin.inventory_cache
 options:
   plugin:
     description:
@@ -27,10 +28,10 @@ options:
     choices: [nslab.netns.namespaces]
   topologies:
     description:
-      - The files with the documents, relative to the configuration.
+      - The files with the documents, relative to the configuration. Without O(live) there has to be one.
     type: list
     elements: path
-    required: true
+    default: []
   machines:
     description:
       - The machines on which all of these labs stand, by the names or groups that they have in an inventory that was read before.
@@ -40,15 +41,41 @@ options:
     type: list
     elements: str
     default: [localhost]
+  live:
+    description:
+      - Look into O(machines), with M(nslab.netns.netns_info), and make hosts of the namespaces that stand there now as well, whoever has made
+        them. One that a document names too is one host, and is as the document says.
+      - C(ansible-playbook) is run for that, each time that the inventory is read, with the inventories that were read before this one. It has the
+        environment and the configuration of whoever reads the inventory, but not the options of the command line, such as C(--user),
+        C(--ask-become-pass) or C(--extra-vars), and can ask for nothing. Variables that stand beside a playbook are not seen.
+      - A machine that does not answer is a warning, and its namespaces are missing, unless a document names them. With O(strict) it is an error.
+      - With O(cache) what was found is kept for a time, if all machines have answered.
+    type: bool
+    default: false
+  live_become:
+    description:
+      - Whether to become root for that, as tasks with C(become) do on the machine. Its variables, such as C(ansible_become), go before.
+      - If it is another user's connection, nothing can be seen without.
+    type: bool
+    default: true
+  live_timeout:
+    description:
+      - How many seconds a machine has to answer with O(live).
+    type: int
+    default: 60
 notes:
   - Each host is in the groups C(lab_NAME) and C(machine_NAME), and in the C(groups) that the document says at its namespace.
     C(keyed_groups) with the key C(netns_labels) makes groups of labels.
-  - Its variables are C(netns_lab), C(netns_machine), C(netns_labels) and C(netns_interfaces) (for each interface its addresses), the
-    document's C(vars) of the namespace, and those of the connection.
+  - Its variables are C(netns_lab), C(netns_machine), C(netns_hostname), C(netns_labels) and C(netns_interfaces) (for each interface its
+    addresses), the document's C(vars) of the namespace, and those of the connection. C(netns_lab) and C(netns_hostname) are empty for a
+    namespace without.
+  - What a document says of groups, labels and variables is not on the machine. A namespace that O(live) has found, and no document, has none of
+    these. Its addresses are those that somebody has set, without the kernel's own.
 seealso:
   - plugin: nslab.netns.netns
     plugin_type: become
   - module: nslab.netns.topology
+  - module: nslab.netns.netns_info
 """
 
 EXAMPLES = r"""
@@ -67,25 +94,39 @@ machines: [labs]
 keyed_groups:
   - key: netns_labels
 leading_separator: false
+
+---
+# Whatever stands on these machines now, asked for at most every ten minutes.
+# ansible -i hosts.ini -i standing.netns.yml machine_edge1 -m ansible.builtin.command -a "ip -brief address"
+plugin: nslab.netns.namespaces
+machines: [labs]
+live: true
+cache: true
+cache_plugin: ansible.builtin.jsonfile
+cache_connection: ~/.cache/netns-inventory
+cache_timeout: 600
 """
 
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ansible.errors import AnsibleError, AnsibleParserError
 from ansible.inventory.helpers import get_group_vars
-from ansible.plugins.inventory import BaseFileInventoryPlugin, Constructable
+from ansible.plugins.inventory import BaseFileInventoryPlugin, Cacheable, Constructable
 from ansible.utils.vars import combine_vars
 from ansible.vars.plugins import get_vars_from_inventory_sources
 
 from ..module_utils._document import Topology, read_topology
 from ..module_utils._errors import InvalidInput
+from ..module_utils._model import HOSTNAME
+from ..plugin_utils._live import LiveError, Standing, ask, problem_of, standing
 
 Variables = dict[str, Any]
 
 _LOCALHOST = "localhost"
+_ENDINGS = ("netns.yml", "netns.yaml")
 
 #: Those of a machine that a namespace does not have.
 _OF_BECOMING = {
@@ -98,25 +139,37 @@ _OF_BECOMING = {
 
 
 class _Place(NamedTuple):
-    """A namespace of a lab on a machine."""
+    """A namespace of a lab, or of none, on a machine."""
 
     lab: str
     namespace: str
     machine: str
 
     def __str__(self) -> str:
-        return f"{self.lab}/{self.namespace}@{self.machine}"
+        return f"{self.lab}/{self.namespace}@{self.machine}".lstrip("/")
 
 
-class InventoryModule(BaseFileInventoryPlugin, Constructable):
+class _Known(NamedTuple):
+    """What is known of a namespace."""
+
+    hostname: str
+    interfaces: dict[str, list[str]]
+    groups: Sequence[str] = ()
+    labels: Mapping[str, str] = {}
+    variables: Mapping[str, Any] = {}
+
+
+class InventoryModule(BaseFileInventoryPlugin, Constructable, Cacheable):
     NAME = "nslab.netns.namespaces"
 
     def verify_file(self, path: str) -> bool:
-        return bool(super().verify_file(path)) and path.endswith(("netns.yml", "netns.yaml"))
+        return bool(super().verify_file(path)) and path.endswith(_ENDINGS)
 
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
         super().parse(inventory, loader, path, cache)
         self._read_config_data(path)
+        if not (self.get_option("topologies") or self.get_option("live")):
+            raise AnsibleParserError("topologies: is missing; without documents, say 'live: true'")
         machines = {name: self._connection(name) for name in self._machines()}
         labs: dict[str, Topology] = {}
         for file in self.get_option("topologies"):
@@ -124,16 +177,18 @@ class InventoryModule(BaseFileInventoryPlugin, Constructable):
             if topology.wanted.lab in labs:
                 raise AnsibleParserError(f"{file}: there is another document of a lab {topology.wanted.lab!r}")
             labs[topology.wanted.lab] = topology
-        places = [
-            _Place(lab, namespace, machine)
+        places = {
+            _Place(lab, namespace, machine): _described(topology, namespace)
             for machine in machines
             for lab, topology in labs.items()
             for namespace in topology.nodes
-        ]
+        }
+        if self.get_option("live"):
+            self._add_standing(places, self._look(list(machines), path, cache))
         taken = Counter(place.namespace for place in places) + Counter([*inventory.hosts, *inventory.groups])
-        for place in places:
+        for place, known in places.items():
             name = place.namespace if taken[place.namespace] == 1 else str(place)
-            self._add(name, place, labs[place.lab], machines[place.machine])
+            self._add(name, place, known, machines[place.machine])
 
     def _read(self, file: str) -> Topology:
         try:
@@ -176,11 +231,43 @@ class InventoryModule(BaseFileInventoryPlugin, Constructable):
             found = combine_vars(found, variables)
         return {key: value for key, value in found.items() if key.startswith("ansible_") and key not in _OF_BECOMING}
 
+    # --- what stands -------------------------------------------------------------------------------------------------
+
+    def _look(self, machines: list[str], path: str, cache: bool) -> dict[str, dict[str, Standing]]:
+        """The namespaces of those machines that have answered, from the cache or from themselves."""
+        key = self.get_cache_key(path)
+        if cache and self.get_option("cache"):
+            kept = self._cache.get(key)
+            if kept and set(kept) == set(machines):
+                return dict(kept)
+        # Further namespaces are no machines, and would be looked for once more by each reader.
+        sources = [s for s in dict.fromkeys(self.inventory.processed_sources) if not s.endswith(_ENDINGS)]
+        try:
+            results = ask(machines, sources, self.get_option("live_become"), self.get_option("live_timeout"))
+        except LiveError as error:
+            raise AnsibleParserError(f"live: {error}") from error
+        problems = [problem for machine in machines if (problem := problem_of(machine, results))]
+        if problems and self.get_option("strict"):
+            raise AnsibleParserError("live: " + "; ".join(problems))
+        for problem in problems:
+            self.display.warning(f"nslab.netns.namespaces: live: {problem}")
+        found = {machine: standing(results[machine]) for machine in machines if not problem_of(machine, results)}
+        if self.get_option("cache") and not problems:
+            self._cache[key] = found
+        return found
+
+    def _add_standing(self, places: dict[_Place, _Known], found: Mapping[str, Mapping[str, Standing]]) -> None:
+        """Add those that no document names. One without a mark is the one that a document has by its name."""
+        described = {(place.namespace, place.machine) for place in places}
+        for machine, namespaces in found.items():
+            for name, facts in namespaces.items():
+                if facts["lab"] or (name, machine) not in described:
+                    place = _Place(facts["lab"], name, machine)
+                    places.setdefault(place, _Known(facts["hostname"], facts["interfaces"]))
+
     # --- namespaces --------------------------------------------------------------------------------------------------
 
-    def _add(self, name: str, place: _Place, topology: Topology, connection: Mapping[str, Any]) -> None:
-        node = topology.nodes[place.namespace]
-        links = topology.wanted.namespaces[place.namespace].links.values()
+    def _add(self, name: str, place: _Place, known: _Known, connection: Mapping[str, Any]) -> None:
         self.inventory.add_host(name)
         for key, value in {
             **connection,
@@ -189,15 +276,24 @@ class InventoryModule(BaseFileInventoryPlugin, Constructable):
             "ansible_netns_name": place.namespace,
             "netns_lab": place.lab,
             "netns_machine": place.machine,
-            "netns_labels": dict(node.labels),
-            "netns_interfaces": {link.name: [item.value.address for item in link.addresses] for link in links},
-            **node.variables,
+            "netns_hostname": known.hostname,
+            "netns_labels": dict(known.labels),
+            "netns_interfaces": known.interfaces,
+            **known.variables,
         }.items():
             self.inventory.set_variable(name, key, value)
-        for group in (f"lab_{place.lab}", f"machine_{place.machine}", *node.groups):
+        labs = [f"lab_{place.lab}"] if place.lab else []
+        for group in (*labs, f"machine_{place.machine}", *known.groups):
             self.inventory.add_child(self.inventory.add_group(self._sanitize_group_name(group)), name)
         strict = self.get_option("strict")
         variables = self.inventory.hosts[name].get_vars()
         self._set_composite_vars(self.get_option("compose"), variables, name, strict=strict)
         self._add_host_to_composed_groups(self.get_option("groups"), variables, name, strict=strict)
         self._add_host_to_keyed_groups(self.get_option("keyed_groups"), variables, name, strict=strict)
+
+
+def _described(topology: Topology, name: str) -> _Known:
+    node, wanted = topology.nodes[name], topology.wanted.namespaces[name]
+    hostname = wanted.node[HOSTNAME][0] if HOSTNAME in wanted.node else ""
+    interfaces = {link.name: [item.value.address for item in link.addresses] for link in wanted.links.values()}
+    return _Known(hostname, interfaces, node.groups, node.labels, node.variables)

@@ -16,12 +16,13 @@ import contextlib
 import errno
 import functools
 import itertools
+import json
 import select
 import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from types import FrameType
 from typing import Any, Callable
 
@@ -34,6 +35,7 @@ from . import _node as node
 from . import _services as services
 from . import _sysctl as sysctl
 from ._errors import KernelError, NslabError, StepFailed
+from ._kernel import unfollowed
 from ._machine import Machine
 from ._model import BIRTH_GROUP, IPV6_MIN_MTU, NO_VLANS, Endpoint, Remembered, Route, State, lab_of
 from ._nat import IPTABLES
@@ -42,7 +44,7 @@ from ._netlink.session import Session
 from ._plan import Plan
 from ._renames import devices_of, followed, inherited, once
 from ._service import ServiceKey
-from ._sysctl_keys import disable_ipv6_of
+from ._sysctl_keys import PASSED_ON, ipv6_conf
 
 #: Duplicate address detection takes up to 3 s: a late carrier, a random delay, and the detection itself.
 _DAD_SECONDS = 5.0
@@ -113,6 +115,8 @@ class Application:
         self._heirs: dict[str, tuple[Remembered, ...]] = {}
         #: The sysctls of links that were removed, moved, or lost them otherwise (IFLA_AF_SPEC).
         self._confs: dict[Endpoint, bytes] = {}
+        #: The sysctls that devices had when they came home, of those that were set then.
+        self._confs_at_home: dict[Endpoint, dict[str, str]] = {}
         self._takes_back = False
         #: What was found in the place of rules of translation, by namespace.
         self._iptables_before: dict[str, iptables.Before] = {}
@@ -126,7 +130,7 @@ class Application:
         Raises StepFailed after having taken back what was done.
         """
         encode.require()
-        if self._lab and tuple(self._known) != memory.recall(self._lab):
+        if tuple(self._known) != memory.recall(self._lab):
             memory.rewrite(self._lab, self._known)
         for where, steps in itertools.groupby(self._plan.steps, _leaves_from):
             together = list(steps)
@@ -202,6 +206,8 @@ class Application:
         if isinstance(change, c.SetService):
             # What ran before was ended first.
             return change.before is not None
+        if isinstance(change, c.RestoreConf):
+            return change.end in self._confs_at_home
         if not isinstance(change, (c.SetLink, c.SetBridge, c.SetPort, c.SetVlans)):
             return False
         try:
@@ -223,21 +229,32 @@ class Application:
 
     def _remember(self, entries: Sequence[Remembered]) -> None:
         complete = []
-        for entry in entries:
-            before = entry.before
-            if entry.kind == "sysctl" and before is None:
+        for planned in entries:
+            entry = planned._replace(inode=self._machine.handle(planned.namespace).inode)
+            if entry.kind == "device":
+                entry = entry._replace(before=self._own_conf(entry))
+            if entry.kind == "sysctl" and entry.before is None:
                 with self._machine.entered(entry.namespace):
-                    before = sysctl.read(entry.object)
+                    entry = entry._replace(before=sysctl.read(entry.object))
+                entry = unfollowed(entry, (*self._known, *self._noted))
             indexes = self._indexes[entry.namespace]
             devices = tuple((name, indexes.get(name, 0)) for name in devices_of(entry))
-            inode = self._machine.handle(entry.namespace).inode
-            complete.append(entry._replace(before=before, inode=inode, devices=devices))
+            complete.append(entry._replace(devices=devices))
             if entry.kind == "mtu" and int(entry.after or 0) < IPV6_MIN_MTU <= int(entry.before or 0):
-                found = decode.link(self._machine.session(entry.namespace), index=devices[0][1])
-                conf_before = found.af_spec.hex() if found else ""
-                complete.append(complete[-1]._replace(kind="conf", before=conf_before, after=None))
+                complete.append(self._conf(complete[-1]))
         memory.append(self._lab, complete)
         self._noted += complete
+
+    def _conf(self, entry: Remembered) -> Remembered:
+        """The sysctls that a device is about to lose with IPv6; ``after`` names those that follow the ones of all."""
+        found = decode.link(self._machine.session(entry.namespace), index=entry.ifindex)
+        with self._machine.entered(entry.namespace):
+            following = [
+                name
+                for name in PASSED_ON
+                if sysctl.read(ipv6_conf("all", name)) == sysctl.read(ipv6_conf(entry.object, name))
+            ]
+        return entry._replace(kind="conf", before=found.af_spec.hex() if found else "", after=" ".join(following))
 
     def roll_back(self) -> list[str]:
         """Take back what was done, the last first. Returns what could not be taken back, in words."""
@@ -318,9 +335,17 @@ class Application:
         if self._plan.shared:
             self._remember(self._plan.shared)
         if self._plan.forgotten or self._plan.rebased or self._noted:
-            gone = {entry.key for entry in (*self._plan.forgotten, *self._plan.rebased)}
-            kept = [entry for entry in self._known if entry.key not in gone]
-            memory.rewrite(self._lab, once([*kept, *self._plan.rebased, *self._noted]))
+            memory.rewrite(self._lab, self.remembered())
+        for lab, entries in self._plan.released.items():
+            known, gone = memory.recall(lab), {entry.key for entry in entries}
+            self._heirs.setdefault(lab, known)
+            memory.rewrite(lab, [entry for entry in known if entry.key not in gone])
+
+    def remembered(self) -> tuple[Remembered, ...]:
+        """What the lab goes on remembering after what was done."""
+        gone = {entry.key for entry in (*self._plan.forgotten, *self._plan.rebased)}
+        kept = [entry for entry in self._known if entry.key not in gone]
+        return once([*kept, *self._plan.rebased, *self._noted])
 
     def leave(self) -> None:
         """Leave what was done as it is, for good or to another process, which has a copy of this journal."""
@@ -343,6 +368,8 @@ class Application:
             c.SetVlans: self._set_vlans,
             c.RemoveLink: self._remove_link,
             c.MoveLink: self._move_link,
+            c.SetAltname: self._set_altname,
+            c.RestoreConf: self._restore_home_conf,
             c.SetLink: self._set_link,
             c.SetUp: self._set_up,
             c.AddAddress: self._add_address,
@@ -402,18 +429,23 @@ class Application:
         # What disables IPv6 may have come or gone meanwhile. Where the plan adds addresses, it has gone.
         added = (step.change for step in self._plan.steps if isinstance(step.change, c.AddAddress))
         is_clear = any(change.end == end and change.address.family == 6 for change in added)
+        following = (entry.after or "").split()
         with self._machine.entered(end.namespace):
-            is_clear = is_clear or sysctl.read(disable_ipv6_of("all")) == "1"
-        but = disable_ipv6_of(end.interface) if is_clear else ""
-        # Those of IPv4 have stayed, and may have been changed since.
-        self._set_conf(end, bytes.fromhex(entry.before), but, "net/ipv6/")
+            is_clear = is_clear or sysctl.read(ipv6_conf("all", "disable_ipv6")) == "1"
+            # Those of IPv4 have stayed, and may have been changed since.
+            but = {ipv6_conf(end.interface, name) for name in (*following, *(["disable_ipv6"] if is_clear else ()))}
+            self._set_conf(end, bytes.fromhex(entry.before), but, "net/ipv6/")
+            for name in following:
+                value = sysctl.read(ipv6_conf("all", name))
+                if value is not None and not (is_clear and name == "disable_ipv6"):
+                    sysctl.write(ipv6_conf(end.interface, name), value)
 
-    def _set_conf(self, end: Endpoint, before: bytes, but: str = "", only: str = "net/") -> None:
+    def _set_conf(self, end: Endpoint, before: bytes, but: Collection[str] = (), only: str = "net/") -> None:
         found = decode.link(self._machine.session(end.namespace), index=self._index(end))
         if found:
             with self._machine.entered(end.namespace):
                 for key, value in conf.changes(end.interface, before, found.af_spec):
-                    if key != but and key.startswith(only):
+                    if key not in but and key.startswith(only):
                         sysctl.write(key, value)
 
     def _add_namespace(self, change: c.AddNamespace) -> None:
@@ -511,6 +543,43 @@ class Application:
         # The kernel keeps the index if it is free in the other namespace, else it gives a new one.
         self._learn_index(change.to, "moved")
         self._restore_conf(change.to)
+
+    def _set_altname(self, change: c.SetAltname) -> None:
+        session, index = self._machine.session(change.end.namespace), self._index(change.end)
+        if change.is_added:
+            encode.add_altname(session, index, change.altname)
+        else:
+            encode.remove_altname(session, index, change.altname)
+
+    def _restore_home_conf(self, change: c.RestoreConf) -> None:
+        """Set the sysctls of a device that has come home as they were; or, to take that back, as before."""
+        found = decode.link(self._machine.session(change.end.namespace), index=self._index(change.end))
+        now = conf.settings(found.af_spec) if found else {}
+        wanted = dict(change.settings) or self._confs_at_home.get(change.end, {})
+        differing = {key: value for key, value in wanted.items() if now.get(key, value) != value}
+        if change.settings:
+            self._confs_at_home[change.end] = {key: now[key] for key in differing}
+        with self._machine.entered(change.end.namespace):
+            for key, value in differing.items():
+                family, _slash, name = key.partition("/")
+                sysctl.write(f"net/{family}/conf/{change.end.interface}/{name}", value)
+
+    def _own_conf(self, entry: Remembered) -> str | None:
+        """The memory of a device with the sysctls that are its own: those that others have not by default."""
+        home = json.loads(entry.before or "{}")
+        found = None
+        if "conf" not in home:
+            index = self._indexes[entry.namespace][entry.object]
+            found = decode.link(self._machine.session(entry.namespace), index=index)
+        if found is None:
+            return entry.before
+        home["conf"] = {}
+        with self._machine.entered(entry.namespace):
+            for key, value in conf.settings(found.af_spec).items():
+                family, _slash, name = key.partition("/")
+                if sysctl.read(f"net/{family}/conf/default/{name}") not in (None, value):
+                    home["conf"][key] = value
+        return json.dumps(home)
 
     def _set_link(self, change: c.SetLink) -> None:
         session = self._machine.session(change.end.namespace)

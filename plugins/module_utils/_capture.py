@@ -9,6 +9,7 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from typing import Any
 
@@ -89,6 +90,8 @@ def _namespace(state: State, namespace: Namespace, ends: set[Endpoint], lab: str
             settings = _interface(link, DEFAULT_MTU if is_end else LOOPBACK_MTU)
             if settings or is_end:
                 interfaces[link.name] = settings
+        elif link.origin(lab) and namespace.name != HOST:
+            interfaces[link.name] = _device(state, link, lab)
     for entry in remembered:
         if entry.kind == "address":
             name, _space, text = entry.object.partition(" ")
@@ -184,6 +187,18 @@ def _interface(link: Link, default_mtu: int) -> Document:
         body["mtu"] = link.mtu
     if not link.up:
         body["up"] = False
+    return body
+
+
+def _device(state: State, link: Link, lab: str) -> Document:
+    """A device of the host, with its MTU and MAC if they are other ones than at home."""
+    origin = link.origin(lab)
+    name = origin.name if origin else link.name
+    notes = (entry for entry in state.remembered if entry.kind == "device" and entry.object == name)
+    home: Document = next((json.loads(entry.before or "{}") for entry in notes), {})
+    body: Document = {"device": {"name": name}, **_interface(link, home.get("mtu", DEFAULT_MTU))}
+    if home.get("mac", link.mac) != link.mac:
+        body["mac"] = link.mac
     return body
 
 

@@ -230,7 +230,10 @@ class RemoveLink(NamedTuple):
 
 
 class MoveLink(NamedTuple):
-    """Move a link to another namespace, where it may have another name. The kernel sets it down and empties it."""
+    """Move a link to another namespace, where it may have another name. The kernel sets it down and empties it.
+
+    Within one namespace it gets another name, and nothing else happens.
+    """
 
     end: Endpoint
     to: Endpoint
@@ -238,6 +241,36 @@ class MoveLink(NamedTuple):
 
     def describe(self) -> Description:
         return Description("move", "link", *self.end, f"link {self.end}", f"link {self.to}")
+
+
+class SetAltname(NamedTuple):
+    """Give a link a second name, or take it away. It keeps that wherever it is moved to."""
+
+    end: Endpoint
+    altname: str
+    is_added: bool = True
+    path: str = ""
+
+    def describe(self) -> Description:
+        text = f"altname {self.end} {self.altname}"
+        if self.is_added:
+            return Description("add", "altname", *self.end, "", text)
+        return Description("remove", "altname", *self.end, text, "")
+
+
+class RestoreConf(NamedTuple):
+    """Give a device that is home again the sysctls that it had there, as far as they were its own.
+
+    Without any: those that it had before such a change.
+    """
+
+    end: Endpoint
+    settings: tuple[tuple[str, str], ...]
+    path: str = ""
+
+    def describe(self) -> Description:
+        words = ", ".join(f"{key.rpartition('/')[2]} = {value}" for key, value in self.settings)
+        return Description("change", "sysctl", *self.end, "", f"sysctls {self.end} {words}".rstrip())
 
 
 class SetLink(NamedTuple):
@@ -483,6 +516,8 @@ Change = Union[
     SetVlans,
     RemoveLink,
     MoveLink,
+    SetAltname,
+    RestoreConf,
     SetLink,
     SetUp,
     AddAddress,

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ._document_interfaces import read_bridges, read_interface
+from ._document_interfaces import check_devices, read_bridges, read_interface
 from ._document_nat import BACKENDS, read_dnat, read_snat
 from ._document_nodes import NODE_KEYS, Node, read_attach, read_hostname, read_machine, read_node
 from ._document_probes import read_probes
@@ -96,6 +96,7 @@ def read_topology(document: Any, absent: bool = False) -> Topology:
             namespace.node = read_machine(reader, body, namespace.path, wanted.namespaces, name)
     for end in (end for wire in wanted.wires for end in wire.ends):
         _complete_end(wanted.namespaces[end.namespace], end)
+    check_devices(reader, wanted)
     probes = read_probes(reader, top.get("probes"), "probes", wanted.namespaces if readable else None)
     if not reader.problems:
         check_layer2(reader, wanted)
@@ -128,7 +129,12 @@ def _namespace(reader: Reader, name: str, body: Mapping[str, Any], path: str, la
     wanted = WantedNamespace(name, path, create=name != HOST and attach is None, attach=attach)
     for interface, settings in reader.mapping(body.get("interfaces"), f"{path}.interfaces").items():
         reader.name_of_interface(interface, f"{path}.interfaces.{interface}")
-        wanted.links[interface] = read_interface(reader, interface, settings, f"{path}.interfaces.{interface}")
+        link = read_interface(reader, interface, settings, f"{path}.interfaces.{interface}")
+        if link.device:
+            # As long as it is there it is the lab's own: up, with nothing on it that the document does not name.
+            link.up = True if link.up is None else link.up
+            link.purge = True
+        wanted.links[interface] = link
     read_bridges(reader, body.get("bridges"), wanted)
     if wanted.create:
         # A namespace of the lab has its lo, up, with nothing on it that the document does not name.
@@ -211,9 +217,13 @@ def _endpoint(reader: Reader, value: Any, path: str, wanted: Wanted, used: dict[
     if end in used:
         reader.problem(path, f"{text!r} is an end of two links: it is at {used[end]} already")
         return None
-    bridge = wanted.namespaces[namespace].links.get(interface)
-    if bridge and bridge.bridge:
-        reader.problem(path, f"{text!r} is a bridge, at {bridge.path}, and no end of a link; links end in its ports")
+    link = wanted.namespaces[namespace].links.get(interface)
+    if link and link.bridge:
+        reader.problem(path, f"{text!r} is a bridge, at {link.path}, and no end of a link; links end in its ports")
+        return None
+    if link and link.device:
+        text = f"{text!r} is a device of the host, at {link.path}.device, and no end of a link, which is made anew"
+        reader.problem(path, text)
         return None
     used[end] = path
     return end

@@ -17,6 +17,7 @@ from typing import Any
 from ._model import (
     BRIDGE_SETTINGS,
     FORWARD_DELAY,
+    HOST,
     IPV6_MIN_MTU,
     LOOPBACK_MTU,
     MAX_MTU,
@@ -24,7 +25,9 @@ from ._model import (
     MIN_MTU,
     PORT_SETTINGS,
     Address,
+    Device,
     Vlan,
+    Wanted,
     WantedAddress,
     WantedBridge,
     WantedLink,
@@ -34,6 +37,7 @@ from ._model import (
 from ._reader import Reader, holds_ipv4, join, show
 
 _INTERFACE_KEYS = ("addresses", "mtu", "mac", "up")
+_DEVICE_KEYS = ("name", "mac", "path", "force")
 _BRIDGE_KEYS = (*_INTERFACE_KEYS, *BRIDGE_SETTINGS, "ports")
 _PORT_KEYS = (*PORT_SETTINGS, "vlans")
 _VLAN_KEYS = ("vid", "pvid", "untagged")
@@ -43,9 +47,16 @@ _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
 
 
 def read_interface(reader: Reader, name: str, value: Any, path: str) -> WantedLink:
-    """What an interface carries: ``{addresses, mtu, mac, up}``. ``path`` may be empty: the keys are options then."""
-    body = reader.mapping(value, path, _INTERFACE_KEYS)
+    """What an interface carries: ``{addresses, mtu, mac, up}``, and the ``device`` that it is.
+
+    ``path`` may be empty: the keys are options then.
+    """
+    body = reader.mapping(value, path, (*_INTERFACE_KEYS, "device"))
     link = WantedLink(name, path)
+    if body.get("device") is not None:
+        link.device = read_device(reader, body["device"], join(path, "device"))
+        if name == "lo":
+            reader.problem(join(path, "device"), "lo is every namespace's own loopback, no device that can be moved")
     if body.get("mtu") is not None:
         link.mtu = reader.integer(body["mtu"], join(path, "mtu"), MIN_MTU, LOOPBACK_MTU if name == "lo" else MAX_MTU)
     if body.get("mac") is not None:
@@ -69,6 +80,65 @@ def read_interface(reader: Reader, name: str, value: Any, path: str) -> WantedLi
         if label and not label.startswith(name):
             reader.problem(f"{item.path}.label", f"{label!r} has to begin with the interface's name, {name!r}")
     return link
+
+
+def read_device(reader: Reader, value: Any, path: str) -> Device:
+    """A device of the host: its name, its MAC address, or what it is called on its bus."""
+    before = len(reader.problems)
+    body = reader.mapping(value, path, _DEVICE_KEYS)
+    said = [key for key in ("name", "mac", "path") if body.get(key) is not None]
+    force = body.get("force") is not None and reader.boolean(body["force"], join(path, "force"))
+    if len(reader.problems) > before:
+        return Device()
+    if len(said) != 1:
+        text = "say one of 'name', 'mac' and 'path'" if said else "lacks what it is: 'name', 'mac' or 'path'"
+        reader.problem(join(path, said[-1]) if said else path, text)
+    elif said == ["name"]:
+        name = reader.name_of_interface(body["name"], join(path, "name"))
+        if name == "lo":
+            reader.problem(join(path, "name"), "'lo' is the host's own loopback; the kernel does not let it move")
+        return Device(name=name, force=force)
+    elif said == ["mac"]:
+        return Device(mac=_mac(reader, body["mac"], join(path, "mac")), force=force)
+    else:
+        bus_name = reader.string(body["path"], join(path, "path"))
+        if isinstance(body["path"], str) and (not bus_name or "/" in bus_name):
+            text = f"{bus_name!r} is no name of a device such as '0000:00:03.0', 'virtio0' or 'pci-0000:00:03.0'"
+            reader.problem(join(path, "path"), text)
+        return Device(path=bus_name, force=force)
+    return Device()
+
+
+def check_devices(reader: Reader, wanted: Wanted) -> None:
+    """A device of the host stands in one place of a document, and nowhere as the host's."""
+    places: dict[Device, str] = {}
+    on_host = _named_on_host(wanted)
+    for namespace in wanted.namespaces.values():
+        for link in namespace.links.values():
+            if link.device is None:
+                continue
+            path = join(link.path, "device")
+            if namespace.name == HOST:
+                reader.problem(path, "the device is on the host already; a 'device' stands in a namespace to go to")
+                continue
+            device = link.device._replace(force=False)
+            if device in places and any(device):
+                reader.problem(path, f"the device {device} is at {places[device]} already; it can be in one place only")
+            places.setdefault(device, path)
+            if device.name in on_host:
+                text = f"{device.name!r} cannot be in {namespace.name} and on the host: it is at {on_host[device.name]}"
+                reader.problem(f"{path}.name", f"{text}, too")
+
+
+def _named_on_host(wanted: Wanted) -> dict[str, str]:
+    """The interfaces that the document has on the host, and where they stand."""
+    host = wanted.namespaces.get(HOST)
+    found: dict[str, str] = {}
+    for link in host.links.values() if host else ():
+        found.setdefault(link.name, link.path)
+        for port in link.bridge.ports.values() if link.bridge else ():
+            found.setdefault(port.name, port.path)
+    return found
 
 
 def _mac(reader: Reader, value: Any, path: str) -> str:

@@ -135,16 +135,18 @@ class _Transaction:
         self._applications.append(application)
         self.plans.append(planned)
         if planned.steps and self._terms.verify:
-            self._verify(wanted)
+            self._verify(wanted, application)
 
-    def _verify(self, wanted: Wanted) -> None:
+    def _verify(self, wanted: Wanted, application: Application) -> None:
         """Look again: what is still to be changed is what the kernel did not keep."""
         lost = [name for name in self._machine.lost() if name in wanted.namespaces]
         if lost:
             text = f"the namespace {lost[0]} was removed or replaced by somebody else meanwhile"
             raise StepFailed("verify", wanted.namespaces[lost[0]].path, text, self.roll_back())
+        state = observe(self._machine, wanted)
+        state.remembered = application.remembered()
         try:
-            left = plan(wanted, observe(self._machine, wanted)).steps
+            left = plan(wanted, state).steps
         except Refused as error:
             raise StepFailed("verify", "", f"after the changes {error}", self.roll_back()) from error
         if left:

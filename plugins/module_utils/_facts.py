@@ -25,7 +25,7 @@ from ._capture import capture
 from ._connection import proc_address
 from ._errors import Missing, Problem, Refused
 from ._machine import Machine
-from ._model import HOST, NOBODY, STATIC_ROUTE_PROTOCOLS, Endpoint, Route, State
+from ._model import HOST, NOBODY, STATIC_ROUTE_PROTOCOLS, Endpoint, Route, State, origin_of
 from ._netlink import decode
 from ._observe import Look, look_at_nat, remembered
 from ._observe import labs as find_labs
@@ -198,11 +198,13 @@ def _links(look: Look, name: str, addresses: list[decode.RawAddress]) -> list[Fa
                 "flags": raw.flag_words,
                 "operstate": raw.operstate,
                 "alias": raw.alias or None,
-                "lab": link.lab or None,
+                "lab": link.lab or next((origin.lab for origin in link.origins), "") or None,
                 "master": names.get(raw.master) if raw.master else None,
                 "bridge": raw.bridge or None,
                 "port": {**raw.port, "vlans": [vlan._asdict() for vlan in link.vlans]} if raw.port else None,
                 "peer": link.peer._asdict() if link.peer else None,
+                "altnames": [altname for altname in raw.altnames if not origin_of(altname)],
+                "device": {"from": HOST, "name": link.origins[0].name} if link.origins else None,
                 "addresses": [
                     {
                         **address.value._asdict(),

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+from collections.abc import Iterable
 from typing import Callable
 
 from . import _changes as c
@@ -31,6 +32,7 @@ from ._model import (
     Link,
     Namespace,
     NextHop,
+    Remembered,
     Route,
     State,
     Vlan,
@@ -265,7 +267,9 @@ def _cut(state: State, end: Endpoint) -> tuple[Link, list[Route]]:
 
 
 def _move_link(state: State, change: c.MoveLink) -> list[c.Change]:
-    # dev_change_net_namespace() closes the device and takes its addresses; alias, MTU and MAC go along.
+    if change.end.namespace == change.to.namespace:
+        return _rename(state, change)
+    # dev_change_net_namespace() closes the device and takes its addresses; alias, altnames, MTU and MAC go along.
     bridge = change.end._replace(interface=state.namespaces[change.end.namespace].links[change.end.interface].master)
     own = _own_mtu(state, bridge)
     link, lost = _cut(state, change.end)
@@ -283,11 +287,42 @@ def _move_link(state: State, change: c.MoveLink) -> list[c.Change]:
     link.addresses = []
     link.kernel_addresses = ()
     link.up = False
+    # What it lies on has another name there, or none.
+    link.lower = link.controller = ""
     state.namespaces[change.to.namespace].links[link.name] = link
     peer = state.link(link.peer) if link.peer else None
     if peer:
         peer.peer = change.to
     return undo
+
+
+def _rename(state: State, change: c.MoveLink) -> list[c.Change]:
+    """Another name for a link that is down, has no routes, and at most one IPv4 address, without a label.
+
+    inetdev_changename() gives all others labels of its own.
+    """
+    namespace = state.namespaces[change.end.namespace]
+    link = namespace.links.pop(change.end.interface)
+    old, link.name = link.name, change.to.interface
+    namespace.links[link.name] = link
+    namespace.sysctls = {key: value for key, value in namespace.sysctls.items() if interface_of(key) != old}
+    for other in namespace.links.values():
+        other.lower = link.name if other.lower == old else other.lower
+    peer = state.link(link.peer) if link.peer else None
+    if peer:
+        peer.peer = change.to
+    return [c.MoveLink(change.to, change.end)]
+
+
+def _set_altname(state: State, change: c.SetAltname) -> list[c.Change]:
+    link = state.namespaces[change.end.namespace].links[change.end.interface]
+    others = tuple(altname for altname in link.altnames if altname != change.altname)
+    link.altnames = (*others, change.altname) if change.is_added else others
+    return [c.SetAltname(change.end, change.altname, not change.is_added)]
+
+
+def _restore_conf(_state: State, change: c.RestoreConf) -> list[c.Change]:
+    return [c.RestoreConf(change.end, ())] if change.settings else []
 
 
 def _set_link(state: State, change: c.SetLink) -> list[c.Change]:
@@ -485,6 +520,22 @@ def consequence(key: str, cause: str, value: str) -> str | None:
     return value if _follows(key, cause) else None
 
 
+def unfollowed(memory: Remembered, entries: Iterable[Remembered]) -> Remembered:
+    """What a lab remembers of a sysctl, with what that would be without those of the lab's ``entries`` it follows."""
+    for entry in entries if memory.kind == "sysctl" else ():
+        if entry[1:3] != memory[1:3] or entry.before is None:
+            continue
+        if entry.kind == "consequence" and entry.object == memory.object:
+            return memory._replace(before=entry.before)
+        if entry.kind != "sysctl" or entry.before == entry.after:
+            continue
+        implied = consequence(memory.object, entry.object, entry.after or "")
+        # A device that gets IPv6 anew follows, too.
+        if implied is not None and memory.before in (implied, None):
+            return memory._replace(before=consequence(memory.object, entry.object, entry.before))
+    return memory
+
+
 _IPV4_FORWARDING = ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding")
 
 
@@ -575,6 +626,8 @@ _EFFECTS: dict[type, Callable[..., list[c.Change]]] = {
     c.SetVlans: _set_vlans,
     c.RemoveLink: _remove_link,
     c.MoveLink: _move_link,
+    c.SetAltname: _set_altname,
+    c.RestoreConf: _restore_conf,
     c.SetLink: _set_link,
     c.SetUp: _set_up,
     c.AddAddress: _add_address,
@@ -594,6 +647,8 @@ _EFFECTS: dict[type, Callable[..., list[c.Change]]] = {
 def mark_of(state: State, end: Endpoint) -> str | None:
     """The lab that a link belongs to: by its own mark, its namespace's, or that of the veth's other end.
 
+    The mark of a device that was moved is one of its second names.
+
     A run that was killed between making a link and marking it leaves one that only its surroundings know.
     """
     link = state.link(end)
@@ -601,9 +656,14 @@ def mark_of(state: State, end: Endpoint) -> str | None:
         return None
     if link.lab:
         return link.lab
+    # Of a device that two labs have marked, the first one has it.
+    origin = next((origin for origin in link.origins if origin.lab), None)
+    if origin:
+        return origin.lab
     if end.namespace != HOST and state.namespaces[end.namespace].lab:
         return state.namespaces[end.namespace].lab
     peer = state.link(link.peer) if link.peer else None
-    if peer and link.peer:
+    # A device of the host that is the end of a veth has left its other end to whom that was.
+    if peer and link.peer and not peer.origins:
         return peer.lab or state.namespaces[link.peer.namespace].lab
     return ""

@@ -33,13 +33,13 @@ def _file(lab: str) -> str:
 
 
 def labs() -> list[str]:
-    """The labs of which something is remembered, sorted."""
+    """The labs of which something is remembered, sorted. What was done for no lab has none."""
     try:
         names = os.listdir(RUN_DIRECTORY)
     except (FileNotFoundError, NotADirectoryError):
         return []
     files = [name for name in names if name.startswith(_PREFIX) and name.endswith(_SUFFIX)]
-    return sorted(name[len(_PREFIX) : -len(_SUFFIX)] for name in files)
+    return sorted({name[len(_PREFIX) : -len(_SUFFIX)] for name in files} - {""})
 
 
 def recall(lab: str) -> tuple[Remembered, ...]:

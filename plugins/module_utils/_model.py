@@ -271,6 +271,13 @@ class Vlan(NamedTuple):
         return " ".join([str(self.vid), *(["pvid"] if self.pvid else []), *(["untagged"] if self.untagged else [])])
 
 
+class Origin(NamedTuple):
+    """Where a device that was moved into a namespace comes from: the lab that took it, and its name on the host."""
+
+    lab: str
+    name: str
+
+
 @dataclass
 class Link:
     """A link that is there. ``addresses`` are in the kernel's order, without those that the kernel made itself."""
@@ -299,10 +306,24 @@ class Link:
     own_mtu: bool = field(default=False, compare=False)
     #: The kernel-made addresses (link-local, 127.0.0.1, ::1), which are never planned.
     kernel_addresses: tuple[Address, ...] = ()
+    #: More names that it has, of which some are marks (``device_mark``).
+    altnames: tuple[str, ...] = ()
+    #: The MAC address that the hardware came with, if it is hardware.
+    permanent_mac: str = ""
+    #: What the device is called that the link belongs to, on its bus; only where somebody asked.
+    paths: frozenset[str] = frozenset()
 
     @property
     def lab(self) -> str:
         return lab_of(self.alias) or self.unfinished
+
+    @property
+    def origins(self) -> tuple[Origin, ...]:
+        """Where it comes from, if it is a device that was moved or is about to be; one for each lab that says so."""
+        return tuple(filter(None, map(origin_of, self.altnames)))
+
+    def origin(self, lab: str) -> Origin | None:
+        return next((origin for origin in self.origins if origin.lab == lab), None)
 
     @property
     def all_addresses(self) -> list[Address]:
@@ -347,7 +368,8 @@ class Remembered(NamedTuple):
     #: address, route, mtu, mac, up, master, sysctl; attached: the name of a namespace; port: the settings that go with
     #: a master; lost address, lost route: what a change took along, which ``after`` names; consequence: a sysctl that
     #: the kernel set along with one of the lab's, and that setting that one back does not restore; conf: the sysctls
-    #: that a device has lost with IPv6, as ``before`` has them (IFLA_AF_SPEC).
+    #: that a device has lost with IPv6, as ``before`` has them (IFLA_AF_SPEC); device: all that a device of the host
+    #: had before it was moved to ``after``. It names no devices, as it is found again by its mark.
     kind: str
     namespace: str
     inode: int
@@ -513,6 +535,21 @@ class WantedBridge:
     absent_ports: list[str] = field(default_factory=list)
 
 
+class Device(NamedTuple):
+    """A device of the host by one of: its name, its MAC address, what it is called on its bus.
+
+    ``force``: it is taken although the host may need it.
+    """
+
+    name: str = ""
+    mac: str = ""
+    path: str = ""
+    force: bool = False
+
+    def __str__(self) -> str:
+        return f"with the MAC address {self.mac}" if self.mac else f"at {self.path}" if self.path else repr(self.name)
+
+
 @dataclass
 class WantedLink:
     """A link that shall be so. What is None is not said and stays as it is."""
@@ -526,6 +563,8 @@ class WantedLink:
     #: Addresses that are not in ``addresses`` go.
     purge: bool = False
     bridge: WantedBridge | None = None
+    #: It is this device of the host, which is moved here if it is not here yet.
+    device: Device | None = None
 
 
 class WantedNatRule(NamedTuple):
@@ -604,6 +643,8 @@ class Wanted:
     #: Veths that shall go, by one end or, where the user names it, by both.
     absent_veths: list[tuple[Endpoint, Endpoint | None]] = field(default_factory=list)
     absent_bridges: list[Endpoint] = field(default_factory=list)
+    #: Devices that shall go home, by where they are.
+    absent_devices: list[Endpoint] = field(default_factory=list)
     #: Whatever carries the lab's mark and is not wanted goes.
     prune: bool = False
     #: Objects of the same name that carry another mark or none are taken over.
@@ -638,3 +679,17 @@ def mark(lab: str) -> str:
 def lab_of(alias: str) -> str:
     """The lab in a link alias; empty if the alias is no mark of ours."""
     return alias[len(_MARK) :].split(" ", 1)[0] if alias.startswith(_MARK) else ""
+
+
+def device_mark(lab: str, name: str) -> str:
+    """The second name by which a moved device says whose it is and what it was called on the host.
+
+    No interface has such a name by accident: its own never has a colon. It moves along with the device.
+    """
+    return f"{_MARK}{lab}:{name}"
+
+
+def origin_of(altname: str) -> Origin | None:
+    """What a second name says, if it is such a mark."""
+    parts = altname.split(":")
+    return Origin(parts[1], parts[2]) if len(parts) == 3 and parts[0] + ":" == _MARK and parts[2] else None

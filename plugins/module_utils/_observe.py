@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from . import _attached as attached
+from . import _devices as devices
 from . import _iptables as iptables
 from . import _memory as memory
 from . import _namespaces as namespaces
@@ -33,11 +34,13 @@ from ._model import (
     Endpoint,
     Link,
     Namespace,
+    Origin,
     Remembered,
     State,
     Wanted,
     WantedNamespace,
     lab_of,
+    origin_of,
 )
 from ._namespaces import Handle
 from ._nat import IPTABLES, NFTABLES, NatRule, in_order
@@ -73,10 +76,9 @@ def observe(machine: Machine, wanted: Wanted) -> State:
         links = {entry.name for entry in entries if entry.kind == "symlink"}
         state.borrowed = frozenset(attached.names() | links)
     state.services = _services(wanted)
-    if wanted.lab:
-        known: _KnownNames = {}
-        state.remembered = remembered(machine, wanted.lab, known)
-        state.claims = {lab: remembered(machine, lab, known) for lab in memory.labs() if lab != wanted.lab}
+    known: _KnownNames = {}
+    state.remembered = remembered(machine, wanted.lab, known)
+    state.claims = {lab: remembered(machine, lab, known) for lab in _labs_that_matter(wanted) if lab != wanted.lab}
     state.connection = connection()
     keys = _sysctl_keys(wanted, state)
     names = dict.fromkeys(asked)
@@ -84,12 +86,17 @@ def observe(machine: Machine, wanted: Wanted) -> State:
     names.update(dict.fromkeys(end.namespace for veth in wanted.absent_veths for end in veth if end))
     names.update(dict.fromkeys(end.namespace for end in wanted.absent_bridges))
     names.update(dict.fromkeys(entry.namespace for entry in state.remembered))
+    names.update(dict.fromkeys(end.namespace for end in wanted.absent_devices))
+    if _speaks_of_devices(wanted):
+        names[HOST] = None
     if wanted.prune:
         names[HOST] = None
         others = [name for name in machine.all_names(names) if name not in names]
         names.update(dict.fromkeys(name for name in others if _concerns(machine, name, wanted.lab)))
     look = Look(machine, state, keys, wanted.lab)
+    look.by_path = _speaks_of_devices(wanted)
     look.at(names)
+    _find_devices(machine, wanted, look)
     if look.strays(wanted):
         look.at([HOST, *machine.all_names(names)])
     _find_sysctls(machine, wanted, state)
@@ -107,6 +114,40 @@ def _services(wanted: Wanted) -> dict[ServiceKey, Service]:
     if not (asked or concerns or wanted.prune or wanted.absent_namespaces):
         return {}
     return {key: found.service for key, found in services.read_all(asked).items()}
+
+
+def _labs_that_matter(wanted: Wanted) -> list[str]:
+    """The labs whose notes have to be known; "" for what was done for none."""
+    return [*memory.labs(), ""] if wanted.lab or _speaks_of_devices(wanted) or wanted.absent_namespaces else []
+
+
+def _speaks_of_devices(wanted: Wanted) -> bool:
+    return bool(wanted.absent_devices) or any(True for _end in _device_ends(wanted))
+
+
+def _device_ends(wanted: Wanted) -> Iterator[Endpoint]:
+    """Where the devices of the host shall be that are wanted in namespaces."""
+    for namespace in wanted.namespaces.values():
+        yield from (Endpoint(namespace.name, link.name) for link in namespace.links.values() if link.device)
+
+
+def _find_devices(machine: Machine, wanted: Wanted, look: Look) -> None:
+    """Look also where a device may be that is not where it shall be; and at the host if one may have to go there."""
+    there = [look.state.link(end) for end in _device_ends(wanted)]
+    seen = {origin for _end, link in look.state.links() for origin in link.origins}
+    noted = {Origin(wanted.lab, entry.object) for entry in look.state.remembered if entry.kind == "device"}
+    if any(link is None or not link.origin(wanted.lab) for link in there) or noted - seen:
+        others = (name for name in machine.all_names(look.state.namespaces) if name not in look.state.namespaces)
+        look.at([name for name in others if _has_device(machine, name)])
+    if any(link.origins for _end, link in look.state.links()):
+        look.at([HOST])
+
+
+def _has_device(machine: Machine, name: str) -> bool:
+    with machine.released(name) as handle:
+        return handle is not None and any(
+            origin_of(altname) for link in decode.links(machine.session(name)) for altname in link.altnames
+        )
 
 
 def _second_names(entries: Sequence[namespaces.Entry], preferred: Iterable[str]) -> dict[str, str]:
@@ -172,10 +213,15 @@ def _concerns(machine: Machine, name: str, lab: str) -> bool:
         if lab == NOBODY:
             return True
         # Links may be in a namespace that another lab has taken over.
-        if any(lab_of(link.alias) == lab for link in decode.links(machine.session(name))):
+        if any(lab in _labs_of(link) for link in decode.links(machine.session(name))):
             return True
         with machine.entered(name):
             return bool(_nat_of(lab, iptables.in_use()))
+
+
+def _labs_of(link: decode.RawLink) -> set[str]:
+    """The labs whose marks a link has, by its alias or as a device that was moved; "" is none."""
+    return {lab_of(link.alias), *(origin.lab for origin in map(origin_of, link.altnames) if origin)}
 
 
 def labs(machine: Machine) -> list[str]:
@@ -187,7 +233,7 @@ def labs(machine: Machine) -> list[str]:
             if handle is None:
                 continue
             links = decode.links(machine.session(name))
-            found.update(lab_of(link.alias) for link in links)
+            found.update(lab for link in links for lab in _labs_of(link))
             found.update(NOBODY for link in links if link.group == BIRTH_GROUP and not link.alias)
             with machine.entered(name):
                 found |= nftables.labs()
@@ -236,6 +282,9 @@ def _sysctl_keys(wanted: Wanted, state: State) -> dict[str, set[str]]:
     for namespace in wanted.namespaces.values():
         if any(link.bridge for link in namespace.links.values()):
             keys[namespace.name].update(BRIDGE_NETFILTER)
+        if not namespace.create:
+            links = [link for link in namespace.links.values() if any(a.value.family == 6 for a in link.addresses)]
+            keys[namespace.name].update(disable_ipv6_of(link.name) for link in links)
     for entry in state.remembered:
         if entry.kind in ("sysctl", "consequence"):
             keys.setdefault(entry.namespace, set()).add(entry.object)
@@ -255,6 +304,8 @@ class Look:
         self.keys = keys
         #: The links as the kernel reports them, with more than the model has.
         self.raw: dict[Endpoint, decode.RawLink] = {}
+        #: Ask also what the devices are called that links belong to.
+        self.by_path = False
         self._nsids: dict[tuple[str, str], int] = {}
 
     def at(self, names: Iterable[str]) -> None:
@@ -273,6 +324,11 @@ class Look:
         for raw in decode.links(session):
             link = Link(raw.name, raw.ifindex, raw.kind, raw.mtu, raw.mac, raw.up, raw.alias)
             link.bridge, link.port = raw.bridge, raw.port
+            link.altnames, link.permanent_mac = raw.altnames, raw.permanent_mac
+            if self.by_path:
+                link.paths = devices.names(*raw.parent)
+                if name == HOST and not raw.parent[1]:
+                    link.paths = devices.names_by_link(raw.name, raw.ifindex)
             link.unfinished = self.lab if raw.group == BIRTH_GROUP and not raw.alias else ""
             namespace.links[raw.name] = indexes[raw.ifindex] = link
             names[raw.ifindex] = raw.name

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from ._document import check_layer2, read_lab_name, read_topology
-from ._document_interfaces import read_bridge, read_interface, read_ports
+from ._document_interfaces import check_devices, read_bridge, read_device, read_interface, read_ports
 from ._document_nat import read_dnat, read_snat
 from ._document_nodes import read_attach
 from ._document_probes import read_probes
@@ -136,11 +136,25 @@ def ns_link(options: Options) -> Wanted:
     wanted = _wanted(reader, options)
     end = _end(reader, options, "")
     link = _link(reader, options, "", end.interface)
+    if options.get("state") == "absent":
+        if end.namespace == HOST:
+            text = "is missing: a device that shall go home is in another namespace than 'host'"
+            reader.problem("namespace", text)
+        wanted.absent_devices = [end]
+        reader.done()
+        return wanted
     link.path = "name"
     link.purge = options["purge"]
     if link.purge and options["addresses"] is None:
         reader.problem("addresses", "is missing: 'purge' removes what is not in it; write '[]' to remove all")
     wanted.namespaces[end.namespace] = WantedNamespace(end.namespace, "namespace", links={end.interface: link})
+    if options.get("device") is not None:
+        link.device = read_device(reader, options["device"], "device")
+        if link.name == "lo":
+            reader.problem("name", "lo is every namespace's own loopback, no device that can be moved")
+        link.path = ""
+        check_devices(reader, wanted)
+        link.path = "name"
     reader.done()
     return wanted
 

@@ -20,7 +20,8 @@ class Orphan(NamedTuple):
     """Something left over. ``kind``:
 
     stale, dangling or foreign: a name in /run/netns that stands for no namespace; unfinished: a link that a killed run
-    has made or was removing; unpaired: a lab's end of a veth whose other end is not the lab's, or not to be seen;
+    has made or was removing; device: one of the host that is on its way to a lab or from there, or has fallen back when
+    somebody removed its namespace; unpaired: a lab's end of a veth whose other end is not the lab's, or not to be seen;
     half: a namespace of a lab with such links in it; memory: what a lab has changed on a namespace that is gone;
     service: what runs, or shall run, in a namespace that is gone.
     """
@@ -74,9 +75,13 @@ def _link(state: State, end: Endpoint, link: Link) -> Iterator[Orphan]:
     if link.unfinished == NOBODY:
         yield Orphan("unfinished", *end, "", f"{end} was left by a run that was killed while it made or removed it")
         return
+    for origin in link.origins if end.namespace == HOST else ():
+        whose = f"the lab {origin.lab!r}" if origin.lab else "no lab"
+        text = f"{end} is the device {origin.name!r} that was moved into a namespace for {whose}, and is not there"
+        yield Orphan("device", *end, origin.lab, text)
     namespace = state.namespaces[end.namespace]
     lab = link.lab or ("" if end.namespace == HOST else namespace.lab)
-    if link.kind != "veth" or not link.lab:
+    if link.kind != "veth" or not link.lab or link.origins:
         return
     peer = state.link(link.peer) if link.peer else None
     if peer is None:

@@ -6,11 +6,11 @@
 
 The order of a plan, and the room that is left in it:
 
- 1. what is in the way or has left the lab goes: routes, links, namespaces
+ 1. devices of the host go home; what is in the way or has left the lab goes: routes, links, namespaces
  2. namespaces are made or get their names, and what is taken over is marked; what the lab changed on things that are
     not its own, and wants no more, is put back
  3. sysctls of the namespace as a whole, before interfaces take their defaults from them
- 4. bridges are made, which stay down; links are made and moved to where they belong
+ 4. bridges are made, which stay down; devices of the host are moved in; links are made and moved to where they belong
  5. MTU, MAC, mark, settings; sysctls of interfaces; links that shall be down go down
  6. ports leave and join bridges; addresses
  7. links come up, bridges last of all
@@ -43,6 +43,7 @@ from ._model import (
     Attach,
     Attachment,
     Endpoint,
+    IPAddress,
     IPNetwork,
     Link,
     Namespace,
@@ -61,12 +62,13 @@ from ._model import (
 )
 from ._plan_bridges import Bridges
 from ._plan_connection import find_cut
+from ._plan_devices import Devices, completed
 from ._plan_memory import Memories
 from ._plan_nat import Nat
 from ._plan_nodes import Nodes
 from ._plan_services import Services
 from ._renames import inherited
-from ._sysctl_keys import generic_key, interface_of, name_of
+from ._sysctl_keys import disable_ipv6_of, generic_key, interface_of, name_of, sysctl_rank
 
 
 @dataclass
@@ -84,6 +86,8 @@ class Plan:
     shared: list[Remembered] = field(default_factory=list)
     #: What another lab wants to stay, and puts back in the end, by that lab.
     handed_over: dict[str, list[Remembered]] = field(default_factory=dict)
+    #: What was remembered by other labs of devices that have come home.
+    released: dict[str, list[Remembered]] = field(default_factory=dict)
     #: What goes on being remembered, of something that was as it was before only because of what goes back now.
     rebased: list[Remembered] = field(default_factory=list)
     #: What was remembered of namespaces that are gone. The kernel gives a new one the same inode at times.
@@ -120,7 +124,7 @@ class Planner:
     """Plans by playing each change on a copy of the state; bridges have a room of their own (_plan_bridges.py)."""
 
     def __init__(self, wanted: Wanted, state: State) -> None:
-        self.wanted = wanted
+        self.wanted = wanted = completed(wanted, state)
         self.before = state
         self.state = copy(state)
         self.result = Plan()
@@ -128,6 +132,7 @@ class Planner:
         self.bridges = Bridges(self)
         self.nat = Nat(self)
         self.nodes = Nodes(self)
+        self.devices = Devices(self)
         self.services = Services(self)
         self.wires: dict[Endpoint, Wire] = {end: wire for wire in wanted.wires for end in wire.ends}
         #: Namespaces that are taken for granted; what is in them is, too.
@@ -135,6 +140,7 @@ class Planner:
         self.memories = Memories(self)
 
     def plan(self) -> Plan:
+        self.devices.find()
         self._remove()
         self.nat.remove()
         self._add_namespaces()
@@ -143,6 +149,7 @@ class Planner:
         self._assume_namespaces()
         self._set_sysctls(of_interfaces=False)
         self.bridges.add()
+        self.devices.move_in()
         self._add_wires()
         self._refuse()
         self._set_links()
@@ -150,8 +157,10 @@ class Planner:
         self._set_sysctls(of_interfaces=True)
         self._set_down()
         self.bridges.set_ports()
+        self.memories.put_lost_back("address")
         self._set_addresses()
         self._set_up()
+        self.memories.put_lost_back("route")
         self._restore_routes()
         self._set_routes()
         self.nat.set()
@@ -172,7 +181,7 @@ class Planner:
         if connection is None or self.wanted.may_cut or self.problems:
             return
         cut = find_cut(self.before, self.state, self.result.steps, connection)
-        if cut:
+        if cut and not self.devices.is_forced(cut.change):
             self.problem(
                 cut.change.path,
                 f"{cut.change.describe()}: this would cut the SSH session by which Ansible is here, from "
@@ -184,12 +193,18 @@ class Planner:
     # --- how a change enters the plan --------------------------------------------------------------------------------
 
     def do(self, change: c.Change, remember: Remembered | None = None, *more: Remembered | None) -> None:
+        needed = self.memories.needed() if remember else []
         undo = tuple(play(self.state, change))
         memories: tuple[Remembered, ...] = ()
         if remember:
-            self.memories.spare_others(change, undo)
+            self.memories.spare_others(change, needed)
             memories = (*self.memories.of_losses(remember, undo), *filter(None, more), remember)
         self.result.steps.append(c.Step(change, undo, memories))
+
+    def do_noted(self, change: c.Change, remember: Remembered | None) -> None:
+        """The same with a memory that is whole by itself."""
+        undo = tuple(play(self.state, change))
+        self.result.steps.append(c.Step(change, undo, (remember,) if remember else ()))
 
     def _refuse(self) -> None:
         if self.wanted.whole and self.result.assumptions:
@@ -220,21 +235,17 @@ class Planner:
 
     def _remove(self) -> None:
         lab = self.wanted.lab
-        namespaces = [name for name in self.wanted.absent_namespaces if self._may_go(name)]
+        namespaces = self._going_namespaces()
+        self.devices.go_home(namespaces)
         links = [end for veth in self.wanted.absent_veths for end in self._absent_end(*veth)]
         if self.wanted.prune and lab:
             moving = {move.end for move in map(self._misplaced, self.wanted.wires) if move}
-            namespaces += [
-                name
-                for name, namespace in self.state.namespaces.items()
-                if namespace.lab == lab and name not in self.wanted.namespaces
-            ]
             links += [
                 end
                 for end, link in self.state.links()
                 if link.lab == lab and end.namespace not in namespaces and not self._is_wanted(end, moving)
             ]
-        links += [*self.bridges.absent(), *self.bridges.in_the_way()]
+        links += [*self.bridges.absent(), *self.bridges.in_the_way(), *self.devices.in_the_way()]
         links += [end for wire in self.wanted.wires for end in self._in_the_way(wire)]
         self._refuse_second_names(namespaces)
         self._refuse()
@@ -265,6 +276,16 @@ class Planner:
                 self.do(c.RemoveNamespace(name, stale=True))
             elif self._obstacle(name):
                 self.problem("name", f"{self._obstacle(name)}; it is not removed", FOREIGN)
+
+    def _going_namespaces(self) -> list[str]:
+        namespaces = [name for name in self.wanted.absent_namespaces if self._may_go(name)]
+        if self.wanted.prune and self.wanted.lab:
+            namespaces += [
+                name
+                for name, namespace in self.state.namespaces.items()
+                if namespace.lab == self.wanted.lab and name not in self.wanted.namespaces
+            ]
+        return namespaces
 
     def _refuse_second_names(self, going: list[str]) -> None:
         for second, name in self.state.second_names.items():
@@ -305,6 +326,8 @@ class Planner:
             return
         if link.kind != "veth":
             fact = f"{article(link.kind or 'physical')} device, no veth"
+        elif link.origins:
+            fact = f"the device {link.origins[0].name!r} of the host, which ns_link sends home"
         elif other and link.peer and link.peer != other:
             fact = f"wired to {link.peer}, not to {other}"
         else:
@@ -349,6 +372,9 @@ class Planner:
             # The names alone say little, as every container has an eth0: with a lab both ends have to carry its mark,
             # and without one none may carry any.
             stray = self.state.link(link.peer)
+            if stray and stray.origins:
+                # A device of the host, and no end of a wire.
+                continue
             if stray and link.lab == stray.lab == self.wanted.lab and self.wanted.lab:
                 return c.MoveLink(link.peer, other, wire.path)
             if not self.wanted.lab and not mark_of(self.state, end) and not mark_of(self.state, link.peer):
@@ -459,7 +485,7 @@ class Planner:
     def _set_sysctls(self, of_interfaces: bool) -> None:
         for wanted in self.wanted.namespaces.values():
             namespace = self.state.namespaces[wanted.name]
-            for item in sorted(wanted.sysctls.values(), key=lambda item: _sysctl_rank(item.key)):
+            for item in sorted(wanted.sysctls.values(), key=lambda item: sysctl_rank(item.key)):
                 if bool(interface_of(item.key)) == of_interfaces:
                     self._set_sysctl(namespace, item)
 
@@ -474,7 +500,10 @@ class Planner:
             remember = Remembered("sysctl", namespace.name, namespace.inode, item.key, current, item.value)
         if not self.memories.agree(remember, item.path) or current == item.value:
             return
-        self.do(c.SetSysctl(namespace.name, item.key, item.value, current, item.path), remember)
+        self.do(
+            c.SetSysctl(namespace.name, item.key, item.value, current, item.path),
+            remember and self.memories.without_the_lab(remember),
+        )
 
     def _sysctl_problem(self, namespace: Namespace, item: WantedSysctl) -> str:
         name = name_of(item.key)
@@ -703,6 +732,11 @@ class Planner:
             text = f"{address.address!r} is an IPv6 address, but {end} has an MTU of {link.mtu}: IPv6 needs at least"
             self.problem(item.path, f"{text} {IPV6_MIN_MTU}")
             return
+        key = disable_ipv6_of(end.interface)
+        if address.family == 6 and self.state.namespaces[end.namespace].sysctls.get(key) == "1":
+            text = f"{address.address!r} is an IPv6 address, but {end} takes none: {name_of(key)} is 1 there"
+            self.problem(item.path, f"{text}; say 0 of it, or leave the address out")
+            return
         same = [other for other in link.addresses if other.family == 6 and other.address == address.address]
         if same:
             self.do(c.ReplaceAddress(end, same[0], address, item.path), remember)
@@ -854,13 +888,10 @@ class Planner:
         devices = devices_towards(namespace, hop.via, route.table)
         if hop.dev in devices:
             return hop
+        said = self._said(namespace, via)
+        devices = [dev for dev in devices if dev in said] if said else devices
         if devices and not hop.dev:
-            # Several interfaces in the gateway's prefix: a whole document gives the same result wherever it is applied,
-            # while a single route that works is left as it is.
-            there = [other for other in namespace.routes if other.key == route.key and not self.wanted.whole]
-            current = {other.dev for way in there for other in way.hops}
-            chosen = next((dev for dev in devices if dev in current), devices[0])
-            return hop._replace(dev=chosen)
+            return hop._replace(dev=devices[0] if said else self._choose(namespace, route, devices))
         on = f" on {hop.dev}" if hop.dev else ""
         connected = sorted({str(a.network) for link in namespace.links.values() if link.up for a in link.addresses})
         self.assume(
@@ -873,6 +904,22 @@ class Planner:
         )
         return hop
 
+    def _said(self, namespace: Namespace, via: IPAddress) -> list[str]:
+        """The interfaces to which a whole document gives an address in the gateway's prefix: one of them is meant."""
+        links = self.wanted.namespaces[namespace.name].links.values() if self.wanted.whole else ()
+        return [link.name for link in links if any(via in item.value.network for item in link.addresses)]
+
+    def _choose(self, namespace: Namespace, route: Route, devices: list[str]) -> str:
+        """One of several interfaces in the gateway's prefix, of which the demand says nothing.
+
+        A whole document gives the same result wherever it is applied. A route that works is left as it is where others
+        have their interfaces, too.
+        """
+        if self.wanted.whole and self._owns(namespace):
+            return devices[0]
+        current = {hop.dev for other in namespace.routes if other.key == route.key for hop in other.hops}
+        return next((dev for dev in devices if dev in current), devices[0])
+
     # --- words -------------------------------------------------------------------------------------------------------
 
     def problem(self, path: str, text: str, code: str = "") -> None:
@@ -884,15 +931,6 @@ class Planner:
         """Take something for granted. What is in a namespace that is itself taken for granted goes without saying."""
         if namespace not in self.assumed:
             self.result.assumptions.append(Problem(path, text))
-
-
-def _sysctl_rank(key: str) -> int:
-    """Sysctls that the kernel passes on to others go before those."""
-    if key == "net/ipv4/ip_forward":
-        return 0
-    if "/conf/all/" in key:
-        return 1
-    return 2 if "/default/" in key else 3
 
 
 def _is_replaceable(there: Route, wanted: Route) -> bool:

@@ -166,10 +166,11 @@ class Bridges:
         wanted_ports = {
             end._replace(interface=name): end.interface for end, _w, bridge in self._bridges() for name in bridge.ports
         }
-        for end in self._planner.wires:
+        own = {end: wire.path for end, wire in self._planner.wires.items()}
+        for end, path in {**own, **self._planner.devices.ends()}.items():
             link = self._planner.state.link(end)
             if self._wanted.whole and link and link.master and end not in wanted_ports:
-                self._leave(end, link, self._planner.wires[end].path)
+                self._leave(end, link, path)
         for end, wanted, bridge in self._bridges():
             links = self._planner.state.namespaces[end.namespace].links
             leaving = {name for name in bridge.absent_ports if name in links and links[name].master == end.interface}

@@ -70,7 +70,7 @@ def _way(state: State, connection: Connection) -> _Way | None:
     dev, via = _route(namespace, connection.remote)
     if ipaddress.ip_address(connection.remote).is_link_local:
         dev, via = own, ""
-    return _Way(own, dev, via, frozenset(_carriers(namespace, {own, dev} - {""})))
+    return _Way(own, dev, via, frozenset(carriers(namespace, {own, dev} - {""})))
 
 
 def _has(link: Link, address: str) -> bool:
@@ -104,7 +104,7 @@ def _route(namespace: Namespace, remote: str) -> tuple[str, str]:
     return min(found, key=lambda way: way[:3])[3:] if found else ("", "")
 
 
-def _carriers(namespace: Namespace, names: set[str]) -> set[str]:
+def carriers(namespace: Namespace, names: set[str]) -> set[str]:
     """The links that work and that these lean on: ports, members of a bond, what a VLAN lies on."""
     found: set[str] = set()
     open_ends = set(names)

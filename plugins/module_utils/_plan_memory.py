@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 from . import _changes as c
 from ._errors import FOREIGN
-from ._kernel import consequence, hindrance, needs_gateway
+from ._kernel import consequence, hindrance, needs_gateway, unfollowed
 from ._model import IPV6_MIN_MTU, Address, Endpoint, Link, Namespace, Remembered, Vlan
 from ._renames import device_of, lost_route
-from ._sysctl_keys import disable_ipv6_of, interface_of, name_of
+from ._sysctl_keys import disable_ipv6_of, interface_of, name_of, sysctl_rank
 
 if TYPE_CHECKING:
     from ._plan import Planner
@@ -53,6 +53,9 @@ class Memories:
         namespace = self._planner.before.namespaces.get(entry.namespace)
         if namespace is None or namespace.inode != entry.inode:
             return True
+        if entry.kind == "device":
+            # Whether it is gone is not for its name to tell, nor for its index (_plan_devices.py).
+            return False
         return bool(entry.ifindex) and all(link.index != entry.ifindex for link in namespace.links.values())
 
     # --- remembering -------------------------------------------------------------------------------------------------
@@ -71,14 +74,15 @@ class Memories:
                     FOREIGN,
                 )
                 return False
-        if memory.before == memory.after and memory[:4] not in self.keys and (others or self._follows_others(memory)):
-            self._planner.result.shared.append(memory)
+        if memory.before == memory.after and memory[:4] not in self.keys:
+            # Of what it has found so already, too: other labs have to know that it needs it.
+            self._planner.result.shared.append(self.without_the_lab(memory))
         return True
 
-    def _follows_others(self, memory: Remembered) -> bool:
-        """Is a sysctl what it is because another lab has set one that it follows?"""
-        causes = self._others("sysctl", memory) if memory.kind == "sysctl" else ()
-        return any(consequence(memory.object, other.object, other.after or "") is not None for _lab, other in causes)
+    def without_the_lab(self, memory: Remembered) -> Remembered:
+        """With what a sysctl would be without the lab, which may have set one already that it follows."""
+        noted = (entry for step in self._planner.result.steps for entry in step.remember)
+        return unfollowed(memory, (*self._entries, *noted))
 
     def has_added(self, end: Endpoint, there: Address, wanted: Address) -> bool:
         """Has this lab added the address, or has another one as this one wants it?"""
@@ -86,33 +90,42 @@ class Memories:
         key = ("address", namespace.name, namespace.inode, f"{end.interface} {there.address}")
         return key in self.keys or any(other.after == str(wanted) for _lab, other in self._claims.get(key, ()))
 
-    def spare_others(self, change: c.Change, undo: Iterable[c.Change]) -> None:
-        """Refuse a change that takes along what another lab has added and goes on needing."""
+    def needed(self) -> list[tuple[str, Remembered]]:
+        """The addresses and routes that other labs need and that are there, by lab."""
+        claims = (claim for claims in self._claims.values() for claim in claims)
+        return [(lab, entry) for lab, entry in claims if self._is_there(entry)]
+
+    def _is_there(self, entry: Remembered) -> bool:
+        namespace = self._planner.state.namespaces.get(entry.namespace)
+        if namespace is None or entry.kind not in ("address", "route"):
+            return False
+        if entry.kind == "route":
+            return any(str(route) == entry.after for route in namespace.routes)
+        link = namespace.links.get(device_of(entry))
+        return link is not None and _is_one_of(entry.after or "", link.addresses)
+
+    def spare_others(self, change: c.Change, needed: Iterable[tuple[str, Remembered]]) -> None:
+        """Refuse a change that takes along what another lab goes on needing."""
         if isinstance(change, c.SetSysctl):
             self._spare_sysctls(change)
-        for lost in undo:
-            if isinstance(lost, c.AddAddress):
-                namespace = self._planner.state.namespaces[lost.end.namespace]
-                is_there = lost.address in namespace.links[lost.end.interface].addresses
-                what, key = (
-                    f"address {lost.end} {lost.address}",
-                    ("address", f"{lost.end.interface} {lost.address.address}"),
-                )
-            elif isinstance(lost, c.AddRoute):
-                namespace = self._planner.state.namespaces[lost.namespace]
-                is_there = lost.route in namespace.routes
-                what, key = f"route {lost.namespace} {lost.route}", ("route", str(lost.route.key))
-            else:
-                continue
-            if is_there:
-                continue
-            for lab, _entry in self._claims.get((key[0], namespace.name, namespace.inode, key[1]), ()):
-                self._planner.problem(
-                    change.path,
-                    f"{change.describe()}: this takes the {what} along, which the lab {lab!r} needs; leave it out, or "
-                    "remove that lab",
-                    FOREIGN,
-                )
+        if isinstance(change, c.SetLink) and change.mtu is not None and change.mtu < IPV6_MIN_MTU:
+            self._spare_ipv6(change)
+        for lab, entry in needed:
+            if not self._is_there(entry):
+                where = f"{entry.namespace}:{device_of(entry)}" if entry.kind == "address" else entry.namespace
+                self._refuse(change, f"takes the {entry.kind} {where} {entry.after} along, which", lab)
+
+    def _refuse(self, change: c.Change, what: str, lab: str) -> None:
+        text = f"{change.describe()}: this {what} the lab {lab!r} needs; leave it out, or remove that lab"
+        self._planner.problem(change.path, text, FOREIGN)
+
+    def _spare_ipv6(self, change: c.SetLink) -> None:
+        """A device has no sysctls of IPv6 below its MTU."""
+        inode = self._planner.state.namespaces[change.end.namespace].inode
+        about = Remembered("sysctl", change.end.namespace, inode, "", None, None)
+        for lab, other in self._others("sysctl", about):
+            if other.object.startswith("net/ipv6/") and device_of(other) == change.end.interface:
+                self._refuse(change, f"takes {name_of(other.object)} along, which", lab)
 
     def _spare_sysctls(self, change: c.SetSysctl) -> None:
         inode = self._planner.state.namespaces[change.namespace].inode
@@ -130,6 +143,8 @@ class Memories:
         """What else has to be remembered of a change: what goes with it, and does not come back with its inverse."""
         cause = f"{memory.kind} {memory.object}"
         for change in undo:
+            if self._is_back_or_ours(change):
+                continue
             if isinstance(change, c.AddAddress):
                 found = f"{change.end.interface} {change.address.address}"
                 yield memory._replace(kind="lost address", object=found, before=json.dumps(change.address), after=cause)
@@ -140,6 +155,21 @@ class Memories:
                 yield memory._replace(kind="lost route", object=found, before=json.dumps(route), after=cause)
             elif isinstance(change, c.SetSysctl) and memory.kind == "sysctl" and change.key != memory.object:
                 yield from self._of_consequence(memory, change)
+
+    def _is_back_or_ours(self, change: c.Change) -> bool:
+        """Is what an inverse adds still there, or something that the lab has added itself?"""
+        if isinstance(change, c.AddAddress):
+            namespace = self._planner.state.namespaces[change.end.namespace]
+            link = namespace.links.get(change.end.interface)
+            if link and change.address in link.addresses:
+                return True
+            key = ("address", namespace.name, namespace.inode, f"{change.end.interface} {change.address.address}")
+        elif isinstance(change, (c.AddRoute, c.ReplaceRoute)):
+            namespace = self._planner.state.namespaces[change.namespace]
+            key = ("route", namespace.name, namespace.inode, str(change.route.key))
+        else:
+            return False
+        return any(entry[:4] == key and entry.before != entry.after for entry in self._entries)
 
     def _of_consequence(self, memory: Remembered, change: c.SetSysctl) -> Iterator[Remembered]:
         """A sysctl that changes with another one, if it does not change back with it."""
@@ -156,9 +186,20 @@ class Memories:
         The last first: a sysctl may have been what it was because of another one that the lab had set before. What
         went along with a change is mended in the end.
         """
+        self._put_back([entry for entry in self._entries[::-1] if not entry.kind.startswith("lost")])
+
+    def put_lost_back(self, kind: str) -> None:
+        """Add the addresses or routes that went along with changes that are wanted no more.
+
+        The links have to be as they shall be, and what the lab itself adds comes later.
+        """
+        self._put_back([entry for entry in self._entries[::-1] if entry.kind == f"lost {kind}"])
+
+    def _put_back(self, entries: Iterable[Remembered]) -> None:
         result = self._planner.result
-        last_first = self._entries[::-1]
-        for entry in sorted(last_first, key=_rank):
+        for entry in sorted(entries, key=_rank):
+            if entry.kind == "device":
+                continue
             namespace = self._planner.state.namespaces.get(entry.namespace)
             if namespace is None or namespace.inode != entry.inode:
                 # It goes with this plan.
@@ -170,19 +211,16 @@ class Memories:
         """Put back what the lab wants no more, unless there is somebody who still needs it."""
         result = self._planner.result
         result.forgotten.append(entry)
-        heir = self._heir(entry)
+        was_so = entry.before == entry.after
+        if was_so and entry.kind not in ("sysctl", "consequence"):
+            return
+        heir = None if was_so and entry.kind == "sysctl" else self._heir(entry)
         if entry.kind == "conf":
             self._give_up_conf(entry, namespace)
-        elif heir:
+        elif heir and not entry.kind.startswith("lost"):
             self._hand_over(entry, *heir)
-        elif entry.kind == "consequence" and self._sets(entry):
-            # What the lab sets now was something else before, which the lab has once changed along with another thing.
-            if ("sysctl", *entry[1:4]) not in self.keys:
-                value = self._wanted.namespaces[entry.namespace].sysctls[entry.object].value
-                result.rebased.append(entry._replace(kind="sysctl", after=value))
-        else:
+        elif entry.kind != "consequence" or not self._sets(entry):
             self._put_one_back(entry, namespace)
-            result.rebased += self._rebased(entry)
 
     def _hand_over(self, entry: Remembered, lab: str, cause: Remembered) -> None:
         """Have another lab put back in the end what it goes on needing because of a change of its own."""
@@ -190,32 +228,27 @@ class Memories:
             entry = entry._replace(after=f"{cause.kind} {cause.object}")
         elif entry.kind == "sysctl" and entry.object != cause.object:
             entry = entry._replace(kind="consequence")
+        elif entry.kind == "consequence" and entry.object == cause.object:
+            if entry.before != cause.after:
+                self._rebase(lab, cause, entry.before)
+            return
         self._planner.result.handed_over.setdefault(lab, []).append(entry)
+
+    def _rebase(self, lab: str, other: Remembered, before: str | None) -> None:
+        """Have another lab put back something else in the end than what it has found."""
+        given = self._planner.result.handed_over.setdefault(lab, [])
+        known = next((entry.before for entry in reversed(given) if entry.key == other.key), other.before)
+        given.append(other._replace(before=before, after=known))
 
     def _give_up_conf(self, entry: Remembered, namespace: Namespace) -> None:
         """Sysctls come back with IPv6, which is when the MTU allows it."""
         link = namespace.links.get(entry.object)
         if link and link.mtu < IPV6_MIN_MTU:
-            self._keep(entry, [entry.object], 6)
+            self._keep(entry)
 
     def _sets(self, entry: Remembered) -> bool:
         wanted = self._wanted.namespaces.get(entry.namespace)
         return wanted is not None and entry.object in wanted.sysctls
-
-    def _rebased(self, gone: Remembered) -> Iterator[Remembered]:
-        """Sysctls that the lab still sets, and that were what they were before only because of one that goes back."""
-        if gone.kind != "sysctl" or gone.before is None or gone.after is None:
-            return
-        for entry in self._entries[self._entries.index(gone) + 1 :]:
-            if entry[:3] != gone[:3] or not self._still_wanted(entry):
-                continue
-            implied = consequence(entry.object, gone.object, gone.after)
-            if implied is not None and implied == entry.before:
-                known = (e.before for e in self._entries if e.kind == "consequence" and e[1:4] == entry[1:4])
-                before = next(known, consequence(entry.object, gone.object, gone.before))
-                yield entry._replace(
-                    before=before, after=self._wanted.namespaces[entry.namespace].sysctls[entry.object].value
-                )
 
     def _heir(self, entry: Remembered) -> tuple[str, Remembered] | None:
         """Another lab that needs what this one has changed, and what of it does."""
@@ -224,6 +257,9 @@ class Memories:
             return self._heir(cause)
         for claim in self._claims.get(entry[:4], ()):
             return claim
+        if entry.kind == "consequence":
+            for claim in self._claims.get(("sysctl", *entry[1:4]), ()):
+                return claim
         if entry.kind in ("sysctl", "consequence"):
             for lab, other in self._others("sysctl", entry):
                 implied = consequence(entry.object, other.object, other.after or "")
@@ -249,7 +285,8 @@ class Memories:
         cause = self._cause(entry)
         wanted = self._wanted.namespaces.get(entry.namespace)
         if cause:
-            return self._still_wanted(cause)
+            hinders = cause.kind not in ("up", "mtu", "sysctl") or bool(self._own_hindrance(entry))
+            return hinders and self._still_wanted(cause)
         if wanted is None:
             return False
         if entry.kind == "attached":
@@ -262,7 +299,7 @@ class Memories:
             return any(str(item.value.key) == entry.object for item in wanted.routes)
         if entry.kind in ("master", "port"):
             return any(link.bridge and entry.object in link.bridge.ports for link in wanted.links.values())
-        if entry.kind == "up" and entry.before == "down" and self._uses(entry):
+        if entry.kind == "up" and entry.before == "down" != entry.after and self._uses(entry):
             return True
         link = wanted.links.get(entry.object.split(" ", 1)[0])
         if link is None or entry.kind.startswith("lost"):
@@ -304,7 +341,7 @@ class Memories:
             left = next((route for route in namespace.routes if route.key == lost.key), None)
             if left and set(left.hops) < set(lost.hops) and not hindrance(namespace, lost):
                 self._planner.do(c.ReplaceRoute(namespace.name, left, lost))
-            elif not (hindrance(namespace, lost) and self._keep(entry, [hop.dev for hop in lost.hops], lost.family)):
+            elif not (hindrance(namespace, lost) and self._keep(entry)):
                 self._planner.restore_route(namespace.name, lost)
             return
         route = next((route for route in namespace.routes if str(route) == entry.after), None)
@@ -313,9 +350,10 @@ class Memories:
         elif entry.before is not None:
             self._leave(entry, None)
 
-    def _keep(self, entry: Remembered, devices: Sequence[str], family: int) -> bool:
+    def _keep(self, entry: Remembered) -> bool:
         """Go on remembering what was lost while another change, of this lab or of another one, stands in its way."""
-        own = self._own_hindrance(entry, devices, family)
+        devices, family = _needs(entry)
+        own = self._own_hindrance(entry)
         if own:
             self._planner.result.rebased.append(entry._replace(after=own) if entry.kind.startswith("lost") else entry)
             return True
@@ -326,8 +364,9 @@ class Memories:
                     return True
         return False
 
-    def _own_hindrance(self, entry: Remembered, devices: Sequence[str], family: int) -> str:
+    def _own_hindrance(self, entry: Remembered) -> str:
         """What this lab wants that keeps devices from having addresses or routes, as the cause of a loss."""
+        devices, family = _needs(entry)
         wanted = self._wanted.namespaces.get(entry.namespace)
         if wanted is None:
             return ""
@@ -349,9 +388,9 @@ class Memories:
             # A device that gets IPv6 takes it from what is set for all.
             found = namespace.sysctls.get(disable_ipv6_of(end.interface))
             disabled = (namespace.sysctls.get(disable_ipv6_of("all")) if found is None else found) == "1"
+            if lost.family == 6 and self._keep(entry):
+                return
             if lost.family == 6 and (disabled or link.mtu < IPV6_MIN_MTU):
-                if self._keep(entry, [end.interface], 6):
-                    return
                 text = f"the address {end} {lost} has gone and is not added again: {end} takes no IPv6 addresses"
                 self._planner.result.warnings.append(text)
             else:
@@ -437,7 +476,7 @@ class Memories:
             return
         if current is None and link and link.mtu < IPV6_MIN_MTU:
             # It is not there without IPv6.
-            self._keep(entry, [link.name], 6)
+            self._keep(entry)
             return
         # Somebody else's doing is told by what was found, not by what this plan has done meanwhile.
         now = self._planner.before.namespaces[namespace.name].sysctls.get(entry.object)
@@ -454,46 +493,59 @@ class Memories:
         """What other labs have set, and the kernel has changed along with what goes back now."""
         for lab, other in self._others("sysctl", entry):
             implied = consequence(other.object, cause.key, cause.value) if other.object != cause.key else None
-            if implied not in (None, other.after) and other.after is not None:
-                if namespace.sysctls.get(other.object) != other.after:
-                    self._planner.do(c.SetSysctl(namespace.name, other.object, other.after, implied))
-                self._planner.result.handed_over.setdefault(lab, []).append(other._replace(before=implied))
+            if implied is None or other.after is None:
+                continue
+            if implied != other.after and namespace.sysctls.get(other.object) != other.after:
+                self._planner.do(c.SetSysctl(namespace.name, other.object, other.after, implied))
+            if other.before == consequence(other.object, cause.key, entry.after or ""):
+                self._rebase(lab, other, implied)
 
     def _before_the_lab(self, entry: Remembered) -> str | None:
-        """What a sysctl was, given those that it follows: some the lab sets now, and some go back, too."""
+        """What a sysctl is without the lab's own value, given those that it follows and that the lab still sets."""
         if entry.kind == "consequence":
             return entry.before
         wanted = self._wanted.namespaces.get(entry.namespace)
+        there = (other for other in self._entries if other.kind == "sysctl" and other[1:3] == entry[1:3])
+        changed = {other.object for other in there if other.before != other.after}
         for item in wanted.sysctls.values() if wanted else ():
             implied = consequence(entry.object, item.key, item.value)
             found = self._planner.before.namespaces[entry.namespace].sysctls.get(item.key)
-            if implied is not None and (found != item.value or ("sysctl", *entry[1:3], item.key) in self.keys):
+            if implied is not None and found != item.value:
+                # It has its consequences when it is set.
+                return self._planner.state.namespaces[entry.namespace].sysctls.get(entry.object)
+            if implied is not None and item.key in changed:
                 return implied
-        for cause in self._entries:
-            if cause.kind == "consequence" and cause[1:4] == entry[1:4] and not self._still_wanted(cause):
-                return cause.before
-        for cause in self._entries:
-            if cause == entry:
-                break
-            if cause.kind == "sysctl" and cause[1:3] == entry[1:3] and cause.before and not self._still_wanted(cause):
-                implied = consequence(entry.object, cause.object, cause.before)
-                if implied is not None:
-                    return implied
         return entry.before
 
     def _leave(self, entry: Remembered, now: str | None) -> None:
+        if entry.before == entry.after and entry.kind == "sysctl":
+            # The lab has changed nothing here.
+            return
         self._planner.result.warnings.append(
             f"{entry.kind} {entry.namespace} {entry.object} was changed to {now!r} by somebody else since the lab "
             f"set it to {entry.after!r}; it is left as it is (it was {entry.before!r} before the lab)"
         )
 
 
-def _rank(entry: Remembered) -> tuple[int, bool]:
-    """What leads to the gateways of routes is added before these. A device has no sysctls of IPv6 below its MTU."""
+def _rank(entry: Remembered) -> tuple[int, int]:
+    """What leads to the gateways of routes is added before these. A device has no sysctls of IPv6 below its MTU.
+
+    Sysctls go back after those that they follow.
+    """
     if entry.kind == "mtu":
-        return -1, False
+        return -1, 0
     place = _LATER.index(entry.kind) + 1 if entry.kind in _LATER else 0
+    if entry.kind == "sysctl":
+        return place, sysctl_rank(entry.object)
     return place, entry.kind == "lost route" and needs_gateway(lost_route(entry))
+
+
+def _needs(entry: Remembered) -> tuple[list[str], int]:
+    """The devices and the family without which something cannot be there."""
+    if entry.kind == "lost route":
+        lost = lost_route(entry)
+        return [hop.dev for hop in lost.hops], lost.family
+    return [device_of(entry)], 6
 
 
 def _hinders(entry: Remembered, devices: Sequence[str], family: int) -> bool:
@@ -510,6 +562,10 @@ def _secondaries(link: Link, address: Address) -> list[Address]:
     """The IPv4 addresses that the kernel removes along with a primary one (__inet_del_ifa())."""
     group = [a for a in link.addresses if a.family == 4 == address.family and a.network == address.network]
     return group[1:] if group[:1] == [address] else []
+
+
+def _is_one_of(address: str, addresses: Iterable[Address]) -> bool:
+    return any(_without_label(str(other)) == _without_label(address) for other in addresses)
 
 
 def _without_label(address: str) -> str:

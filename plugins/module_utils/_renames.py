@@ -87,7 +87,7 @@ def followed(entries: Iterable[Remembered], names: Mapping[tuple[str, int], Name
 def _of_object(kind: str, thing: str) -> list[str]:
     if kind in ("sysctl", "consequence"):
         return [interface_of(thing)]
-    return [] if "route" in kind or kind == "attached" else [thing.split(" ", 1)[0]]
+    return [] if "route" in kind or kind in ("attached", "device") else [thing.split(" ", 1)[0]]
 
 
 def _renamed(entry: Remembered, names: Mapping[str, str]) -> Remembered:

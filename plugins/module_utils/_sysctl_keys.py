@@ -15,6 +15,10 @@ from __future__ import annotations
 _PER_INTERFACE = ("net.ipv4.conf.", "net.ipv6.conf.", "net.ipv4.neigh.", "net.ipv6.neigh.", "net.mpls.conf.")
 
 
+#: The sysctls of IPv6 of which all interfaces get what is set for ``all`` (addrconf_fixup_forwarding() and others).
+PASSED_ON = ("forwarding", "disable_ipv6")
+
+
 def key_of(name: str) -> str:
     """The path of a sysctl in any of its spellings.
 
@@ -54,6 +58,20 @@ def interface_of(key: str) -> str:
     return ""
 
 
+def ipv6_conf(interface: str, name: str) -> str:
+    """The key of a sysctl of IPv6 of an interface."""
+    return f"net/ipv6/conf/{interface}/{name}"
+
+
 def disable_ipv6_of(interface: str) -> str:
     """The key of the sysctl that keeps IPv6 addresses off an interface."""
-    return f"net/ipv6/conf/{interface}/disable_ipv6"
+    return ipv6_conf(interface, "disable_ipv6")
+
+
+def sysctl_rank(key: str) -> int:
+    """The order of setting: sysctls that the kernel passes on to others go before those."""
+    if key == "net/ipv4/ip_forward":
+        return 0
+    if "/conf/all/" in key:
+        return 1
+    return 2 if "/default/" in key else 3

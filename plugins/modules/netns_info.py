@@ -88,7 +88,8 @@ namespaces:
     links:
       description:
         - The links with their C(name), C(index), C(type) (C(veth), C(bridge), ...), C(mtu) in bytes, C(mac), C(up), C(flags),
-          C(operstate), C(alias), C(lab), C(master), C(peer) (its C(namespace) and C(interface)), and C(addresses).
+          C(operstate), C(alias), C(altnames), C(lab), C(master), C(peer) (its C(namespace) and C(interface)), C(device) (where
+          a device of the host comes C(from), and its C(name) there), and C(addresses).
       type: list
       elements: dict
       sample: [{"name": "veth-srv", "type": "veth", "mtu": 1500, "peer": {"namespace": "server", "interface": "vethS"}}]
@@ -149,6 +150,7 @@ orphans:
         - V(stale), V(dangling) or V(foreign), a name in C(/run/netns) that stands for no namespace.
         - V(unfinished), a link that a killed run has left without a mark.
         - V(unpaired), a lab's end of a veth whose other end is not the lab's, or in a namespace that has no name.
+        - V(device), a device of the host that was moved into a namespace, and is not there.
         - V(half), a namespace of a lab with such links in it.
         - V(memory), what a lab has changed in a namespace that is gone.
       type: str

@@ -12,7 +12,46 @@ version_added: 0.1.0
 description:
   - Sets MTU, MAC, addresses and the administrative state of a link that exists, C(lo) above all.
   - What is not said stays as it is.
+  - With O(device) it moves a device of the host (a NIC, a macvlan, a tun or tap) into the namespace first, and gives it
+    its name there. With O(state=absent) the device goes home, under its old name and as it was there.
 options:
+  state:
+    description:
+      - V(absent) sends a device home that was moved by O(device); nothing happens if there is none. Beside O(name) and
+        O(namespace) all other options are ignored then.
+      - A device goes home as well when its namespace is removed by M(nslab.netns.netns) or M(nslab.netns.topology).
+    type: str
+    choices: [present, absent]
+    default: present
+  device:
+    description:
+      - The device of the host that the link is. If it is not in the namespace yet, it is moved there, and called O(name).
+      - It says itself what it was called, by a second name (C(altname)) such as C(nslab::eth1), so that it is found again
+        wherever it is. Its addresses, MTU, MAC, sysctls, its bridge and the routes through it are remembered until the
+        host is booted anew.
+      - It may be a port of a bridge in its new namespace. The kernel does not let every device move, a bridge or a bond
+        for example; such a device is refused.
+    type: dict
+    suboptions:
+      name:
+        description:
+          - Its name on the host. One of O(device.name), O(device.mac) and O(device.path) is required.
+        type: str
+      mac:
+        description:
+          - Its MAC address, the one that it has or the one that the hardware came with.
+        type: str
+      path:
+        description:
+          - What it is called on its bus, such as V(0000:00:03.0) or V(virtio0), or by udev (C(ID_PATH)), such as
+            V(pci-0000:00:03.0).
+        type: str
+      force:
+        description:
+          - Take the device although the host may need it, as the host's default route goes by it, as it is a port of a
+            bridge, as a VLAN or the like lies on it, or as the SSH session comes in by it by which Ansible is there.
+        type: bool
+        default: false
   name:
     description:
       - The name of the interface.
@@ -51,6 +90,7 @@ options:
     default: false
 seealso:
   - module: nslab.netns.veth
+  - module: nslab.netns.netns
 author:
   - nslab contributors (@nslab)
 extends_documentation_fragment:
@@ -71,6 +111,30 @@ EXAMPLES = r"""
     up: true
     addresses: [1.1.1.1/24]
     purge: true
+
+- name: Give the host one more device, for want of a NIC
+  nslab.netns.veth:
+    name: veth-a
+    peer: {name: veth-b}
+
+- name: Move the device into the namespace, where it is eth0
+  nslab.netns.ns_link:
+    name: eth0
+    namespace: server
+    device: {name: veth-a}
+    up: true
+    addresses: [10.0.1.2/24]
+
+- name: Send it home
+  nslab.netns.ns_link:
+    name: eth0
+    namespace: server
+    state: absent
+
+- name: Remove it
+  nslab.netns.veth:
+    name: veth-a
+    state: absent
 """
 
 RETURN = r"""
@@ -86,7 +150,7 @@ changes:
       type: str
       sample: add
     object:
-      description: The kind of the object, such as V(namespace), V(veth), V(bridge), V(port), V(link), V(address),
+      description: The kind of the object, such as V(namespace), V(veth), V(bridge), V(port), V(link), V(altname), V(address),
         V(route), or V(sysctl).
       type: str
       sample: address
@@ -152,7 +216,17 @@ from ..module_utils._module import run_module
 
 def main() -> None:
     options = {
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
         "name": {"type": "str", "required": True},
+        "device": {
+            "type": "dict",
+            "options": {
+                "name": {"type": "str"},
+                "mac": {"type": "str"},
+                "path": {"type": "str"},
+                "force": {"type": "bool", "default": False},
+            },
+        },
         "namespace": {"type": "str", "default": "host"},
         "up": {"type": "bool"},
         "mtu": {"type": "int"},

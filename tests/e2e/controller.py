@@ -99,7 +99,7 @@ class Controller:
         configuration = home / "ansible.cfg"
         configuration.touch()
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-        self._environment = {
+        self.environment = {
             **inherited,
             # ip and sysctl are where Debian keeps them, on everybody's PATH or not.
             "PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]),
@@ -141,7 +141,7 @@ class Controller:
         return subprocess.Popen(
             [*prefix, _ansible_playbook(), *options, *extra, playbook],
             cwd=ROOT,
-            env=self._environment,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -155,7 +155,7 @@ class Controller:
         done = subprocess.run(
             [program, *options, "--list"],
             cwd=ROOT,
-            env={**self._environment, "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true"},
+            env={**self.environment, "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true"},
             capture_output=True,
             text=True,
             check=False,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import pytest
 import yaml
 from controller import ROOT, Controller, Play, Run
 from remote import OPERATOR, PASSWORD, managed
-from throwaway import ip, named_namespaces, own_etc, snapshot, within
+from throwaway import eventually, ip, named_namespaces, own_etc, snapshot, within
 
 ROUTED = yaml.safe_load((ROOT / "playbooks/topologies/routed.yml").read_text())
 
@@ -36,6 +37,13 @@ def inventory(folder: Path, document: Any, name: str = "lab", **options: Any) ->
     (folder / f"{name}.yml").write_text(document if isinstance(document, str) else json.dumps(document))
     file = folder / f"{name}.netns.yml"
     file.write_text(json.dumps({"plugin": "nslab.netns.namespaces", "topologies": [f"{folder}/{name}.yml"], **options}))
+    return str(file)
+
+
+def live(folder: Path, **options: Any) -> str:
+    """An inventory of the namespaces that stand; the path of its file."""
+    file = folder / "live.netns.yml"
+    file.write_text(json.dumps({"plugin": "nslab.netns.namespaces", "live": True, **options}))
     return str(file)
 
 
@@ -294,8 +302,9 @@ def test_names_that_collide_are_told_apart(ansible: Controller, tmp_path: Path) 
         ("name: [", {}, "lab.yml cannot be read"),
         ({"name": "x", "namespaces": {"a": {"vars": {"no-name": 1}}}}, {}, "namespaces.a.vars: 'no-name' is no name"),
         ({"namespaces": {}}, {}, "name: is missing"),
+        (lab(), {"topologies": []}, "topologies: is missing; without documents, say 'live: true'"),
     ],
-    ids=["machine", "no YAML", "variable", "no lab"],
+    ids=["machine", "no YAML", "variable", "no lab", "nothing"],
 )
 def test_what_is_wrong_is_told(
     ansible: Controller, tmp_path: Path, document: Any, options: dict[str, Any], words: str
@@ -303,3 +312,142 @@ def test_what_is_wrong_is_told(
     run = ansible.inventory(inventory(tmp_path, document, **options))
     assert words in run.words
     assert "Traceback" not in run.words
+
+
+# --- live -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["local", "ssh", "ssh and sudo"])
+def test_what_stands_on_a_machine_are_hosts(ansible: Controller, tmp_path: Path, kind: str) -> None:
+    """A lab, a namespace made by hand, and one of a process; a task runs in each of them."""
+    tmp_path.chmod(0o755)
+    ip("netns", "add", "bare")
+    with connection(kind, ansible, tmp_path) as (machine, run):
+        if "sudo" in kind:
+            # What is given on the command line does not get there.
+            beside = tmp_path / "ssh/group_vars"
+            beside.mkdir()
+            own = {"ansible_become_password": PASSWORD, "ansible_remote_tmp": f"{tmp_path}/ssh/home/.ansible"}
+            (beside / "all.yml").write_text(json.dumps(own))
+        run([build(lab(server={"hostname": "server.example"}), machine, become=True)]).succeeded()
+        look = {"ansible.builtin.command": "ls /sys/class/net", "register": "found", "changed_when": False}
+        plays = [
+            play(
+                "lab_routed:&machine_" + machine,
+                look,
+                that("'lo' in found.stdout_lines", "netns_interfaces | sort == found.stdout_lines", "not netns_labels"),
+            ),
+            play(
+                "server",
+                that(
+                    "netns_lab == 'routed'",
+                    "netns_hostname == 'server.example'",
+                    "netns_interfaces == {'lo': ['1.1.1.1/24'], 'vethS': ['10.0.1.2/24']}",
+                    "groups.lab_routed | sort == ['client', 'router', 'server']",
+                ),
+            ),
+            play("bare", look, that("found.stdout == 'lo'", "netns_lab == ''", "netns_hostname == ''")),
+        ]
+        run(plays, "--inventory", live(tmp_path, machines=[machine])).succeeded()
+
+
+def test_the_namespace_of_a_process(ansible: Controller, tmp_path: Path) -> None:
+    """By its own word it is nobody's; by that of the lab that has wired it, it is that lab's."""
+    process = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
+    try:
+        ours = os.stat("/proc/self/ns/net").st_ino
+        eventually(lambda: os.stat(f"/proc/{process.pid}/ns/net").st_ino != ours, "in a namespace of its own")
+        document = {
+            "name": "edge",
+            "namespaces": {"web": {"attach": {"pid": process.pid}, "interfaces": {"e0": {}}}, "host": {}},
+            "links": [{"endpoints": ["web:e0", "host:v0"]}],
+        }
+        ansible.run([build(document)]).succeeded()
+        assert listed(ansible, live(tmp_path))["lab_edge"]["hosts"] == ["web"]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_documents_and_what_stands_together(ansible: Controller, tmp_path: Path) -> None:
+    """One namespace is one host, and is as its document says; the others are told apart as always."""
+    ansible.run([build(lab())]).succeeded()
+    for name in ("extra", "unmarked"):
+        ip("netns", "add", name)
+    (tmp_path / "elsewhere.yml").write_text(
+        json.dumps({"name": "elsewhere", "namespaces": {name: {} for name in ("client", "unmarked", "planned")}})
+    )
+    document = lab(server={"hostname": "server.example", "labels": {"role": "end"}, "vars": {"answer": 42}})
+    file = inventory(tmp_path, document, live=True)
+    options = json.loads(Path(file).read_text())
+    options["topologies"].append(str(tmp_path / "elsewhere.yml"))
+    Path(file).write_text(json.dumps(options))
+    found = listed(ansible, file)
+    hosts = found["_meta"]["hostvars"]
+    clients = {"routed/client@localhost", "elsewhere/client@localhost"}
+    assert set(hosts) == {"server", "router", "extra", "unmarked", "planned", *clients}
+    assert hosts["server"]["answer"] == 42
+    assert "end" in str(hosts["server"]["netns_labels"])
+    assert "server.example" in str(hosts["server"]["netns_hostname"])
+    assert found["lab_elsewhere"]["hosts"] == ["elsewhere/client@localhost", "unmarked", "planned"]
+
+
+def test_a_machine_that_does_not_answer(ansible: Controller, tmp_path: Path) -> None:
+    ip("netns", "add", "bare")
+    machines = tmp_path / "machines"
+    here = f"here ansible_connection=local ansible_python_interpreter={sys.executable}\n"
+    machines.write_text(f"{here}away ansible_host=198.51.100.1\n")
+    file = inventory(tmp_path, lab(), live=True, machines=["here", "away"])
+    run = ansible.inventory(str(machines), file)
+    assert run.code == 0, str(run)
+    assert "live: away cannot be reached" in run.words
+    hosts = json.loads(run.stdout)["_meta"]["hostvars"]
+    assert {"bare", "routed/server@here", "routed/server@away"} <= set(hosts)
+
+    run = ansible.inventory(str(machines), inventory(tmp_path, lab(), live=True, machines=["all"], strict=True))
+    assert run.code != 0
+    assert "live: away cannot be reached" in run.words
+    assert "Traceback" not in run.words
+
+
+def test_what_was_found_may_be_kept(ansible: Controller, tmp_path: Path) -> None:
+    """For as long as the same machines are asked for, and not if one has not answered."""
+    ip("netns", "add", "bare")
+    kept = {"cache": True, "cache_plugin": "ansible.builtin.jsonfile", "cache_connection": str(tmp_path / "kept")}
+    here = f"ansible_connection=local ansible_python_interpreter={sys.executable}"
+    machines = tmp_path / "machines"
+    machines.write_text(f"here {here}\naway ansible_host=198.51.100.1\n")
+
+    def names(**options: Any) -> set[str]:
+        found = listed(ansible, str(machines), live(tmp_path, **{"machines": ["here"], **options}))
+        return set(found["_meta"]["hostvars"]) - {"here", "away"}
+
+    assert names(**{**kept, "machines": ["here", "away"]}) == {"bare"}
+    ip("netns", "add", "later")
+    assert names(**kept) == {"bare", "later"}
+    ip("netns", "del", "bare")
+    assert names(**kept) == {"bare", "later"}
+    assert names() == {"later"}
+    assert names(**{**kept, "machines": ["here", "away"]}) == {"later"}
+
+
+def test_callbacks_and_tags_of_the_caller_do_not_matter(ansible: Controller, tmp_path: Path) -> None:
+    ip("netns", "add", "bare")
+    configuration = "[defaults]\nstdout_callback = nowhere.at.all\ncallbacks_enabled = nowhere.at.all\n"
+    (ansible.home / "ansible.cfg").write_text(configuration + "[tags]\nrun = nothing\n")
+    assert set(listed(ansible, live(tmp_path))["_meta"]["hostvars"]) == {"bare"}
+
+
+def test_a_collection_beside_the_playbook(ansible: Controller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not where the configuration says, and is found all the same; so is a machine in a folder of inventories."""
+    ip("netns", "add", "bare")
+    own = ansible.environment["ANSIBLE_COLLECTIONS_PATH"]
+    monkeypatch.setitem(ansible.environment, "ANSIBLE_COLLECTIONS_PATH", str(tmp_path / "nowhere"))
+    (ansible.home / "collections").symlink_to(own)
+    hosts = tmp_path / "inventory"
+    hosts.mkdir()
+    (hosts / "a.yml").write_text(json.dumps({"all": {"hosts": {"here": {"ansible_connection": "local"}}}}))
+    (hosts / "group_vars").mkdir()
+    (hosts / "group_vars/all.yml").write_text(json.dumps({"ansible_python_interpreter": sys.executable}))
+    live(hosts, machines=["here"])
+    ansible.run([play("bare", {"ansible.builtin.ping": {}})], "--inventory", str(hosts)).succeeded()

@@ -70,10 +70,13 @@ _MANY_WIRES = (
 
 
 @st.composite
-def documents(draw: st.DrawFn, name: str = "lab", many: bool = False, most: int | None = None) -> Document:
+def documents(
+    draw: st.DrawFn, name: str = "lab", many: bool = False, most: int | None = None, devices: tuple[str, ...] = ()
+) -> Document:
     """A valid topology document that the kernel takes.
 
-    It is of up to four namespaces, or ``most``. ``many``: of up to twelve, with more wires between them.
+    It is of up to four namespaces, or ``most``. ``many``: of up to twelve, with more wires between them. ``devices``:
+    those of the host that some of the namespaces may get.
     """
     all_names, all_wires = (_MANY_NAMESPACES, _MANY_WIRES) if many else (_NAMESPACES, _WIRES)
     names = draw(st.lists(st.sampled_from(all_names), unique=True, max_size=most or len(all_names)))
@@ -96,6 +99,7 @@ def documents(draw: st.DrawFn, name: str = "lab", many: bool = False, most: int 
         namespaces[namespace]["interfaces"]["lo"] = {"addresses": draw(_subset(["192.0.2.1/32", "192.0.2.9/24"]))}
         namespaces[namespace]["sysctls"] = draw(_sysctls(used, namespace))
         namespaces[namespace].update(draw(st.sampled_from(({}, {}, {"hostname": "one"}, {"hostname": "two.example"}))))
+    _add_devices(draw, namespaces, names, devices)
     for number, ends in wires:
         for side, end in enumerate(ends):
             _add_routes(draw, namespaces, number, side, end)
@@ -114,6 +118,17 @@ def documents(draw: st.DrawFn, name: str = "lab", many: bool = False, most: int 
     if not any(namespaces["host"].values()):
         del namespaces["host"]
     return {"name": name, "namespaces": namespaces, "links": [{"endpoints": list(ends)} for _number, ends in wires]}
+
+
+def _add_devices(draw: st.DrawFn, namespaces: dict[str, Any], names: list[str], devices: tuple[str, ...]) -> None:
+    for number, device in enumerate(devices if names else ()):
+        if draw(st.booleans()):
+            interfaces = namespaces[draw(st.sampled_from(names))]["interfaces"]
+            addresses = draw(_subset([f"10.77.{number}.1/24", f"10.77.{number}.9/24"]))
+            optional = {"mtu": st.sampled_from((1400, 1450)), "up": st.booleans()}
+            more = draw(st.fixed_dictionaries({}, optional=optional))
+            inner = draw(st.sampled_from([f"w{number}", f"x{number}", "e7"]))
+            interfaces.setdefault(inner, {"device": {"name": device}, "addresses": addresses, **more})
 
 
 def _subset(items: list[Any]) -> st.SearchStrategy[list[Any]]:

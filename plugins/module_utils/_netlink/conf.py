@@ -75,3 +75,14 @@ def changes(interface: str, before: bytes, now: bytes) -> Iterator[tuple[str, st
 
 def _numbers(array: bytes) -> tuple[int, ...]:
     return struct.unpack(f"={len(array) // 4}i", array[: len(array) // 4 * 4])
+
+
+def settings(af_spec: bytes) -> dict[str, str]:
+    """The sysctls of a link, as ``ipv4/rp_filter`` and the like, and their values."""
+    found = {}
+    for family, names, array in zip(("ipv4", "ipv6"), (_IPV4, _IPV6), _arrays(af_spec)):
+        for name, value in zip(names, _numbers(array)):
+            if name:
+                number = value & 0xFFFFFFFF if name == "ioam6_id_wide" else value
+                found[f"{family}/{name}"] = str(number // 1000 if name in _IN_SECONDS and number > 0 else number)
+    return found

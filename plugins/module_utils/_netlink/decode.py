@@ -46,6 +46,8 @@ _U16 = struct.Struct("=H")
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
 _IFLA_OPERSTATE, _IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_GROUP = 16, 18, 20, 27
 _IFLA_EXT_MASK, _IFLA_LINK_NETNSID = 29, 37
+_IFLA_PROP_LIST, _IFLA_ALT_IFNAME, _IFLA_PERM_ADDRESS = 52, 53, 54
+_IFLA_PARENT_DEV_NAME, _IFLA_PARENT_DEV_BUS_NAME = 56, 57
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_INFO_SLAVE_KIND, _IFLA_INFO_SLAVE_DATA = 1, 2, 4, 5
 #: IFLA_BR_* and IFLA_BRPORT_*: the settings that the collection speaks of, by attribute.
 BRIDGE_ATTRIBUTES = {
@@ -152,6 +154,10 @@ class RawLink(NamedTuple):
     port: dict[str, int]
     #: What it says of the address families, raw; conf.py finds the link's sysctls in it.
     af_spec: bytes
+    altnames: tuple[str, ...] = ()
+    permanent_mac: str = ""
+    #: The device that it belongs to, as its bus and its name there; empty for none, and before Linux 5.14.
+    parent: tuple[str, str] = ("", "")
 
     @property
     def up(self) -> bool:
@@ -199,6 +205,8 @@ def _link(body: bytes) -> RawLink:  # noqa: C901 - one branch for each attribute
     bridge: dict[str, int] = {}
     port: dict[str, int] = {}
     af_spec = b""
+    altnames: tuple[str, ...] = ()
+    permanent_mac = parent = bus = ""
     for attribute, value in attributes(body, _IFINFO.size):
         if attribute == _IFLA_IFNAME:
             name = _text(value)
@@ -218,6 +226,14 @@ def _link(body: bytes) -> RawLink:  # noqa: C901 - one branch for each attribute
             group = _U32.unpack(value)[0]
         elif attribute == _IFLA_AF_SPEC:
             af_spec = value
+        elif attribute == _IFLA_PROP_LIST:
+            altnames = tuple(_text(item) for kind_, item in attributes(value) if kind_ == _IFLA_ALT_IFNAME)
+        elif attribute == _IFLA_PERM_ADDRESS:
+            permanent_mac = value.hex(":")
+        elif attribute == _IFLA_PARENT_DEV_NAME:
+            parent = _text(value)
+        elif attribute == _IFLA_PARENT_DEV_BUS_NAME:
+            bus = _text(value)
         elif attribute == _IFLA_OPERSTATE and value[0] < len(_OPERSTATES):
             operstate = _OPERSTATES[value[0]]
         elif attribute == _IFLA_LINKINFO:
@@ -231,7 +247,7 @@ def _link(body: bytes) -> RawLink:  # noqa: C901 - one branch for each attribute
         kind = "loopback"
     return RawLink(
         index, name, kind, mtu, mac, flags, operstate, alias, master, lower, lower_nsid, group, bridge, port,
-        af_spec,
+        af_spec, altnames, permanent_mac, (bus, parent),
     )  # fmt: skip
 
 

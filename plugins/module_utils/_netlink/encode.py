@@ -30,6 +30,7 @@ from .session import Session
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_SETLINK = 16, 17, 19
 _RTM_NEWADDR, _RTM_DELADDR = 20, 21
 _RTM_NEWROUTE, _RTM_DELROUTE = 24, 25
+_RTM_NEWLINKPROP, _RTM_DELLINKPROP = 108, 109
 _NLM_F_REPLACE, _NLM_F_EXCL, _NLM_F_CREATE, _NLM_F_APPEND = 0x100, 0x200, 0x400, 0x800
 _IFA_F_NODAD, _IFA_F_NOPREFIXROUTE = 0x02, 0x200
 _RTNH_F_ONLINK = 4
@@ -43,6 +44,7 @@ _U32 = struct.Struct("=I")
 _HEADER = struct.Struct("=HH")
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
 _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD = 20, 27, 28
+_IFLA_PROP_LIST, _IFLA_ALT_IFNAME, _NLA_F_NESTED = 52, 53, 0x8000
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_LABEL, _IFA_CACHEINFO, _IFA_FLAGS = 1, 2, 3, 6, 8
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4, 5, 6, 7, 15
@@ -197,8 +199,22 @@ def set_link(
     session.request(_RTM_SETLINK, 0, _link(index, *attributes, flags=IFF_UP if up else 0, change=change))
 
 
+def add_altname(session: Session, index: int, altname: str) -> None:
+    session.request(_RTM_NEWLINKPROP, _NLM_F_CREATE | _NLM_F_EXCL | _NLM_F_APPEND, _altname(index, altname))
+
+
+def remove_altname(session: Session, index: int, altname: str) -> None:
+    session.request(_RTM_DELLINKPROP, 0, _altname(index, altname))
+
+
+def _altname(index: int, altname: str) -> bytes:
+    # As what the kernel has told: it need not be UTF-8.
+    value = _attribute(_IFLA_ALT_IFNAME, altname.encode("utf-8", "surrogateescape") + b"\0")
+    return _link(index, _attribute(_IFLA_PROP_LIST | _NLA_F_NESTED, value))
+
+
 def move_link(session: Session, index: int, namespace_fd: int, name: str) -> None:
-    """Move a link to another namespace and give it a name there, in one step."""
+    """Move a link to another namespace and give it a name there, in one step. If it is there: only that."""
     body = _link(index, _number(_IFLA_NET_NS_FD, namespace_fd), _string(_IFLA_IFNAME, name))
     session.request(_RTM_SETLINK, 0, body)
 

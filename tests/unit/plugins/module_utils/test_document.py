@@ -48,6 +48,10 @@ def document(*places: Any) -> Any:
 NS = ("namespaces", "router")
 SERVER = ("namespaces", "server", "interfaces", "vethS")
 ROUTE = ("namespaces", "router", "routes", 0)
+WAN = ("namespaces", "router", "interfaces", "wan")
+DEVICE = "namespaces.router.interfaces.wan.device"
+#: What the router has, and a device of the host.
+WANS: dict[str, Any] = {**ROUTED["namespaces"]["router"]["interfaces"], "wan": {"device": {"name": "eth1"}}}
 
 
 def probe(*more: dict[str, Any], **keys: Any) -> Any:
@@ -381,6 +385,54 @@ BAD = [
     (probe(TCP, source_seen="10.0.2.1", expect="refused"), "probes[0].source_seen", "who refuses has seen nothing"),
     (probe(UDP, port=53, source_seen="10.0.2.1", expect="refused"), "probes[0].source_seen", "who refuses"),
     (probe(source_seen=True), "probes[0].source_seen", "true is no string"),
+    # devices of the host
+    (
+        (*SERVER, {"device": {"name": "eth1"}}),
+        "links[0].endpoints[0]",
+        "is a device of the host, at namespaces.server.",
+    ),
+    ((*WAN, {"device": {}}), "namespaces.router.interfaces.wan.device", "lacks what it is: 'name', 'mac' or 'path'"),
+    ((*WAN, {"device": {"name": "a", "mac": "02:00:00:00:00:01"}}), f"{DEVICE}.mac", "say one of 'name', 'mac' and"),
+    ((*WAN, {"device": "eth1"}), DEVICE, "'eth1' is no dictionary of name, mac, path and force"),
+    ((*WAN, {"device": {"nam": "eth1"}}), f"{DEVICE}.nam", "did you mean 'name'?"),
+    ((*WAN, {"device": {"name": "a/b"}}), f"{DEVICE}.name", "no name for an interface"),
+    ((*WAN, {"device": {"name": "lo"}}), f"{DEVICE}.name", "the kernel does not let it move"),
+    ((*WAN, {"device": {"mac": "02:00"}}), f"{DEVICE}.mac", "no MAC address"),
+    ((*WAN, {"device": {"path": "/sys/class/net/eth1"}}), f"{DEVICE}.path", "such as '0000:00:03.0', 'virtio0' or"),
+    ((*WAN, {"device": {"name": "eth1", "force": "yes"}}), f"{DEVICE}.force", "neither true nor false"),
+    (
+        ("namespaces", "router", "interfaces", "lo", {"device": {"name": "eth1"}}),
+        "namespaces.router.interfaces.lo.device",
+        "no device that can be moved",
+    ),
+    (
+        ("namespaces", "host", {"interfaces": {"wan": {"device": {"name": "eth1"}}}}),
+        "namespaces.host.interfaces.wan.device",
+        "the device is on the host already",
+    ),
+    (
+        ("namespaces", "router", "interfaces", {**WANS, "two": {"device": {"name": "eth1", "force": True}}}),
+        "namespaces.router.interfaces.two.device",
+        "the device 'eth1' is at namespaces.router.interfaces.wan.device already",
+    ),
+    (
+        ("namespaces", {**ROUTED["namespaces"], "x": {"interfaces": WANS}, "host": {"interfaces": {"eth1": {}}}}),
+        "namespaces.x.interfaces.wan.device.name",
+        "'eth1' cannot be in x and on the host: it is at namespaces.host.interfaces.eth1, too",
+    ),
+    (
+        (
+            "namespaces",
+            {**ROUTED["namespaces"], "x": {"interfaces": WANS}, "host": {"bridges": {"b": {"ports": ["eth1"]}}}},
+        ),
+        "namespaces.x.interfaces.wan.device.name",
+        "it is at namespaces.host.bridges.b.ports[0], too",
+    ),
+    (
+        ("namespaces", "router", {"interfaces": WANS, "bridges": {"wan": {}}}),
+        "namespaces.router.bridges.wan",
+        "stands at namespaces.router.interfaces.wan too",
+    ),
     # the listeners of probes
     (probe(listen=True), "probes[0].listen", "with ICMP only 'source_seen' needs a listener"),
     (probe(listen={"namespace": "client"}), "probes[0].listen", "with ICMP only 'source_seen'"),
@@ -559,6 +611,8 @@ VETH: dict[str, Any] = {
     "peer": {"name": "b", "namespace": "two", "addresses": None, "mtu": None, "mac": None, "up": True},
 }
 
+LINK: dict[str, Any] = {"lab": None, "name": "a", "namespace": "x", "addresses": None, "purge": False}
+
 #: The module, its options, the path of the problem, and words that have to be in its text.
 BAD_OPTIONS = [
     (_options.veth, {**VETH, "namespace": ""}, "namespace", "'' is no name for a namespace"),
@@ -599,6 +653,15 @@ BAD_OPTIONS = [
         {"lab": None, "name": "a", "namespace": "x", "addresses": None, "purge": True},
         "addresses",
         "write '[]' to remove all",
+    ),
+    (_options.ns_link, {**LINK, "namespace": None, "device": {"name": "eth1"}}, "device", "on the host already"),
+    (_options.ns_link, {**LINK, "name": "lo", "device": {"name": "eth1"}}, "name", "no device that can be moved"),
+    (_options.ns_link, {**LINK, "device": {"name": None, "mac": None}}, "device", "lacks what it is"),
+    (
+        _options.ns_link,
+        {**LINK, "namespace": None, "state": "absent"},
+        "namespace",
+        "is missing: a device that shall go",
     ),
     (
         _options.ns_route,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _changes as c
 from ansible_collections.nslab.netns.plugins.module_utils import _kernel as kernel
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
@@ -15,6 +16,7 @@ from ansible_collections.nslab.netns.plugins.module_utils._model import (
     VETH_PORT_COST,
     Address,
     Endpoint,
+    Link,
     Namespace,
     NextHop,
     Remembered,
@@ -32,6 +34,10 @@ _SETTINGS = settings(
 )
 
 
+#: Devices of the host that a document may take.
+DEVICES = ("nic0", "nic1")
+
+
 def wanted(document: Document, absent: bool = False) -> Wanted:
     return read_topology(document, absent=absent).wanted
 
@@ -42,6 +48,14 @@ def fresh(*demands: Wanted) -> State:
     keys |= {generic_key(key) for key in keys}
     loopback = kernel.new_namespace(HOST).links["lo"]
     host = Namespace(HOST, inode=1, links={"lo": loopback}, sysctls=dict.fromkeys(keys, "0"))
+    for number, name in enumerate(DEVICES):
+        link = Link(name, 1000 + number, mac=f"02:00:00:00:0d:0{number}", mtu=1450, up=number == 0)
+        link.addresses = [Address(f"10.66.{number}.2/24"), Address(f"10.66.{number}.3/24")]
+        host.links[name] = link
+    host.routes = [
+        Route("10.99.0.0/16", via="10.66.0.1", dev=DEVICES[0]),
+        Route("10.98.0.0/16", dev=DEVICES[0], metric=9),
+    ]
     known = frozenset(keys)
     backends = frozenset(("nftables", "iptables"))
     return State({HOST: host}, known_sysctls=known, new_namespace_sysctls=known, nat_backends=backends)
@@ -82,6 +96,8 @@ def shape(state: State) -> dict[str, Any]:
                     link.mtu,
                     link.up,
                     link.alias,
+                    link.altnames,
+                    link.mac if link.name in DEVICES else "",
                     link.peer,
                     sorted(link.addresses),
                     _primaries(link),
@@ -107,7 +123,7 @@ def _primaries(link: Any) -> dict[Any, Address]:
 
 
 @_SETTINGS
-@given(first=documents(), second=documents())
+@given(first=documents(devices=DEVICES), second=documents(devices=DEVICES))
 def test_a_plan_leads_to_where_no_plan_is_needed(first: Document, second: Document) -> None:
     start = fresh(wanted(first), wanted(second))
     between = applied(start, plan(wanted(first), start))
@@ -122,7 +138,7 @@ def test_a_plan_leads_to_where_no_plan_is_needed(first: Document, second: Docume
 
 
 @_SETTINGS
-@given(first=documents(), second=documents())
+@given(first=documents(devices=DEVICES), second=documents(devices=DEVICES))
 def test_undoing_the_steps_of_a_plan_in_reverse_leads_back(first: Document, second: Document) -> None:
     start = fresh(wanted(first), wanted(second))
     between = applied(start, plan(wanted(first), start))
@@ -152,7 +168,7 @@ def test_undoing_the_steps_of_a_plan_in_reverse_leads_back(first: Document, seco
 
 
 @_SETTINGS
-@given(first=documents(), second=documents())
+@given(first=documents(devices=DEVICES), second=documents(devices=DEVICES))
 def test_planning_changes_no_input(first: Document, second: Document) -> None:
     start = fresh(wanted(first), wanted(second))
     between = applied(start, plan(wanted(first), start))
@@ -202,3 +218,23 @@ def test_the_loss_of_a_way_of_a_multipath_route_is_seen() -> None:
         str(Route("192.0.2.0/24", nexthops=hops)),
         str(Route("2001:db8::/32", nexthops=hops)),
     }
+
+
+@pytest.mark.parametrize("is_told_there", [True, False])
+def test_a_device_is_found_by_what_it_is_called_on_its_bus(is_told_there: bool) -> None:
+    document: Document = {
+        "name": "lab",
+        "namespaces": {"a": {"interfaces": {"wan": {"device": {"path": "0000:00:03.0"}}}}},
+    }
+    start = fresh()
+    start.namespaces[HOST].links["nic1"].paths = frozenset(("virtio2", "0000:00:03.0"))
+    planned = plan(wanted(document), start)
+    assert (
+        c.MoveLink(Endpoint(HOST, "nic1"), Endpoint("a", "wan"), "namespaces.a.interfaces.wan.device")
+        in planned.changes
+    )
+    there = applied(start, planned)
+    if not is_told_there:
+        # A kernel before 5.14 says it of links of the host only, by /sys.
+        there.namespaces["a"].links["wan"].paths = frozenset()
+    assert plan(wanted(document), there).changes == []
