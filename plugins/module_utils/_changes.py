@@ -55,7 +55,8 @@ class Description(NamedTuple):
             if word != other:
                 break
             same += 1
-        return f"{self.action} {self.before} -> {' '.join(words[same:])}"
+        # Where nothing is new, something of what was there before has gone.
+        return f"{self.action} {self.before} -> {' '.join(words[same:]) or self.after}"
 
     def as_result(self) -> dict[str, Any]:
         """The change as a module returns it."""

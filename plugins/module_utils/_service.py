@@ -51,7 +51,9 @@ class Definition(NamedTuple):
         words = [shlex.join(self.command)]
         words += [f"{key} {value}" for key, value in zip(("user", "group", "directory"), self[1:4]) if value]
         known = dict(other.environment) if other else {}
-        names = [f"{name} (new value)" if known.get(name, value) != value else name for name, value in self.environment]
+        names = [
+            f"new value of {name}" if known.get(name, value) != value else name for name, value in self.environment
+        ]
         if names:
             words.append(f"environment {', '.join(names)}")
         if self.restart != RESTARTS[0]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
-from ansible_collections.nslab.netns.plugins.module_utils import _options
+from ansible_collections.nslab.netns.plugins.module_utils import _options, _supervised
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
 from ansible_collections.nslab.netns.plugins.module_utils._errors import NslabError, Refused, StepFailed
 from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
@@ -40,6 +40,13 @@ def services(host: None) -> Iterator[None]:
         for pid, started in (state["supervisor"], (state["pid"], state["pid_started"])):
             if pid and started and started_at(pid) == started:
                 os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a service stays alive is seen sooner, and one that does not want to end is killed sooner."""
+    monkeypatch.setattr(_supervised, "SETTLE_SECONDS", 0.02)
+    monkeypatch.setattr(_supervised, "STOP_SECONDS", 1.0)
 
 
 def started_at(pid: int) -> int:
@@ -149,7 +156,7 @@ def test_probes_meet_the_services(tmp_path: Path) -> None:
 
     document = two_servers(tmp_path)
     document["probes"] = [
-        {"from": "red", "to": "10.0.0.2", "protocol": "http", "port": 80, "body_contains": "this is blue"},
+        {"from": "red", "to": "10.0.0.2", "protocol": "http", "port": 80, "body": "this is blue"},
         {"from": "blue", "to": "10.0.0.1", "protocol": "tcp", "port": 81, "expect": "refused"},
     ]
     read = read_topology(document)
@@ -172,7 +179,8 @@ def test_what_a_service_finds_inside(tmp_path: Path) -> None:
     folder = tmp_path / "work"
     folder.mkdir()
     folder.chmod(0o777)
-    script = "id -u; id -g; pwd; uname -n; cat /etc/resolv.conf; ls /sys/class/net; echo $GREETING $HOME $USER $PATH $$"
+    script = "id -u; id -g; pwd; uname -n; tail -n 1 /etc/resolv.conf; ls /sys/class/net"
+    script += "; echo $GREETING $HOME $USER $PATH $$"
     document = lab(
         shell(f"({script}; ulimit -a | wc -l) > out.new 2>&1; mv out.new out; exec sleep 1000"),
         user="nobody",
@@ -210,7 +218,7 @@ def test_nobody_sees_the_values_of_the_environment() -> None:
     document = lab(environment={"TOKEN": "hunter2", "PORT": 80})
     said = run(document)
     changed = run(lab(environment={"TOKEN": "hunter3", "PORT": 80}))
-    assert changed == ["change service server:one sleep 1000 environment PORT, TOKEN -> TOKEN (new value)"]
+    assert changed == ["change service server:one sleep 1000 environment PORT, TOKEN -> new value of TOKEN"]
     facts = gather(None, (), "")
     said += [json.dumps(facts)]
     assert b"TOKEN=hunter3" in Path(f"/proc/{pid_of()}/environ").read_bytes().split(b"\0")
@@ -246,9 +254,9 @@ def test_a_service_that_stays_dead_is_drift() -> None:
     os.kill(first, signal.SIGKILL)
     gone(first, supervisor)
     before = snapshot()
-    told = ["change service server:one sleep 1000 restart no (stopped) -> sleep 1000 restart no"]
+    service = "service server:one sleep 1000 restart no"
     predicted = run(document, check=True)
-    assert predicted == [told[0].replace(" -> sleep 1000 restart no", " -> no")]
+    assert predicted == [f"change {service} (stopped) -> {service}"]
     assert not differences(before, snapshot())
     facts = gather(["server"], (), "")["namespaces"]["server"]["services"]
     assert [(one["state"], one["pid"], one["ended"]) for one in facts] == [("stopped", None, "signal SIGKILL")]
@@ -280,6 +288,7 @@ def test_when_a_service_is_started_again(restart: str, script: str, is_restarted
     remove()
 
 
+@pytest.mark.usefixtures("quick")
 def test_the_one_who_watches_is_killed() -> None:
     # One child in the session of the service, one in a session of its own, one that wants to stay.
     script = "sleep 1001 & setsid sleep 1002 & (trap '' TERM; sleep 1003; sleep 1004) & exec sleep 1000"
@@ -326,7 +335,7 @@ def test_a_namespace_that_was_made_anew_gets_its_service() -> None:
     assert not is_gone(first)
     assert run(lab()) == [
         "add namespace server",
-        "change service server:one sleep 1000 (in an earlier namespace) -> 1000",
+        "change service server:one sleep 1000 (in an earlier namespace) -> service server:one sleep 1000",
     ]
     gone(first)
     assert pid_of() != first
@@ -369,7 +378,9 @@ def test_what_does_not_start_is_an_error(body: dict[str, Any], told: str) -> Non
     assert str(caught.value).endswith("Everything that this run had done was taken back.")
     assert not differences(fresh, host_without_lab_traces())
 
-    # What ran before runs again, and is as it was.
+
+@pytest.mark.parametrize("body", [_WRONG[0][0], _WRONG[-1][0]], ids=str)
+def test_what_ran_before_runs_again(body: dict[str, Any]) -> None:
     good = {"name": "lab", "namespaces": {"server": {"services": {"one": {"command": SLEEP}}}}}
     run(good)
     with pytest.raises(StepFailed):
@@ -379,6 +390,7 @@ def test_what_does_not_start_is_an_error(body: dict[str, Any], told: str) -> Non
     remove()
 
 
+@pytest.mark.usefixtures("quick")
 def test_all_of_it_ends_with_the_service() -> None:
     script = "trap '' TERM; sleep 1001 & setsid sh -c \"trap '' TERM; sleep 1002; sleep 1003\" & sleep 1004; sleep 1005"
     run(lab(shell(script)))
@@ -472,17 +484,16 @@ def ways(way: str) -> tuple[Document | None, Document]:
     many["namespaces"]["server"]["services"]["two"] = {"command": "sleep 1001", "environment": {"A": "1"}}
     changed = lab("sleep 1002")
     changed["namespaces"]["server"]["services"]["two"] = {"command": "sleep 1001", "environment": {"A": "2"}}
-    none: Document = {"name": "lab", "namespaces": {"server": {}}}
     empty: Document = {"name": "lab", "namespaces": {}}
     return {
         "create": (None, many),
         "change": (many, changed),
-        "remove": (many, none),
-        "remove all": (many, empty),
+        "remove": (many, empty),
     }[way]
 
 
-@pytest.mark.parametrize("way", ["create", "change", "remove", "remove all"])
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("way", ["create", "change", "remove"])
 def test_every_failing_call_leaves_all_as_it_was(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     before, after = ways(way)
     if before:
@@ -497,7 +508,8 @@ def test_every_failing_call_leaves_all_as_it_was(monkeypatch: pytest.MonkeyPatch
     assert not SERVICES.exists()
 
 
-@pytest.mark.parametrize("way", ["create", "change", "remove", "remove all"])
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("way", ["create", "change", "remove"])
 def test_kill_at_any_step_then_one_run_converges(way: str) -> None:
     before, after = ways(way)
     fresh = host_without_lab_traces()
