@@ -25,7 +25,7 @@ options:
     default: host
   services:
     description:
-      - The services by name, or with O(state=absent) those that shall not be there, for which the name is enough, as in C({web: null}).
+      - "The services by name, or with O(state=absent) those that shall not be there, for which the name is enough, as in C({web: null})."
       - A name has 1 to 64 letters, digits, V(_), V(.) and V(-), the first no V(.) or V(-).
       - A service that runs as it is described here is left alone; one that is described otherwise, or does not run, is started anew.
       - "C(command): the program and its arguments, as a list, or as a string that is split into words as a shell would; no shell runs it. A
