@@ -167,6 +167,32 @@ def firewall(namespace: str | None) -> list[str]:
     return found
 
 
+# Containers of sorts
+
+
+class Containers:
+    """Processes in network namespaces of their own, which something else than the collection has made."""
+
+    def __init__(self) -> None:
+        self._processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> int:
+        process = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
+        self._processes.append(process)
+        eventually(lambda: inode_of(process.pid) != os.stat("/proc/self/ns/net").st_ino, "in a namespace of its own")
+        return process.pid
+
+    def end(self) -> None:
+        for process in self._processes:
+            process.kill()
+            process.communicate()
+
+
+def inode_of(pid: int) -> int:
+    """The network namespace of a process."""
+    return os.stat(f"/proc/{pid}/ns/net").st_ino
+
+
 # Facts to wait for
 
 

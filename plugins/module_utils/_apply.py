@@ -434,7 +434,8 @@ class Application:
         found = decode.link(self._machine.session(end.namespace), index=self._index(end))
         if found:
             with self._machine.entered(end.namespace):
-                for key, value in conf.changes(end.interface, before, found.af_spec):
+                for name, value in conf.differing(conf.settings(before), found.af_spec).items():
+                    key = conf.key(end.interface, name)
                     if key not in but and key.startswith(only):
                         sysctl.write(key, value)
 
@@ -544,15 +545,15 @@ class Application:
     def _restore_home_conf(self, change: c.RestoreConf) -> None:
         """Set the sysctls of a device that has come home as they were; or, to take that back, as before."""
         found = decode.link(self._machine.session(change.end.namespace), index=self._index(change.end))
-        now = conf.settings(found.af_spec) if found else {}
+        af_spec = found.af_spec if found else b""
         wanted = dict(change.settings) or self._confs_at_home.get(change.end, {})
-        differing = {key: value for key, value in wanted.items() if now.get(key, value) != value}
+        differing = conf.differing(wanted, af_spec)
         if change.settings:
-            self._confs_at_home[change.end] = {key: now[key] for key in differing}
+            now = conf.settings(af_spec)
+            self._confs_at_home[change.end] = {name: now[name] for name in differing}
         with self._machine.entered(change.end.namespace):
-            for key, value in differing.items():
-                family, _slash, name = key.partition("/")
-                sysctl.write(f"net/{family}/conf/{change.end.interface}/{name}", value)
+            for name, value in differing.items():
+                sysctl.write(conf.key(change.end.interface, name), value)
 
     def _own_conf(self, entry: Remembered) -> str | None:
         """The memory of a device with the sysctls that are its own: those that others have not by default."""
@@ -565,10 +566,9 @@ class Application:
             return entry.before
         home["conf"] = {}
         with self._machine.entered(entry.namespace):
-            for key, value in conf.settings(found.af_spec).items():
-                family, _slash, name = key.partition("/")
-                if sysctl.read(f"net/{family}/conf/default/{name}") not in (None, value):
-                    home["conf"][key] = value
+            for name, value in conf.settings(found.af_spec).items():
+                if sysctl.read(conf.key("default", name)) not in (None, value):
+                    home["conf"][name] = value
         return json.dumps(home)
 
     def _set_link(self, change: c.SetLink) -> None:

@@ -37,7 +37,7 @@ from ._model import (
     State,
     Vlan,
 )
-from ._sysctl_keys import interface_of
+from ._sysctl_keys import PASSED_ON, interface_of, ipv6_conf
 
 
 def copy(state: State) -> State:
@@ -532,9 +532,7 @@ _IPV4_FORWARDING = ("net/ipv4/ip_forward", "net/ipv4/conf/all/forwarding")
 def _follows(key: str, cause: str) -> bool:
     if cause in _IPV4_FORWARDING:
         return key == "net/ipv4/ip_forward" or _is_conf(key, "ipv4", "forwarding")
-    if cause in ("net/ipv6/conf/all/forwarding", "net/ipv6/conf/all/disable_ipv6"):
-        return _is_conf(key, "ipv6", cause.rpartition("/")[2])
-    return False
+    return any(cause == ipv6_conf("all", name) and _is_conf(key, "ipv6", name) for name in PASSED_ON)
 
 
 def _is_conf(key: str, family: str, last: str) -> bool:

@@ -46,13 +46,12 @@ from ._nat import IPTABLES, NFTABLES, NatRule, in_order
 from ._netlink import decode
 from ._netlink.session import Session
 from ._renames import device_of, followed
-from ._sysctl_keys import disable_ipv6_of, generic_key
+from ._sysctl_keys import PASSED_ON, disable_ipv6_of, generic_key, ipv6_conf
 
 _FORWARDING_CAUSES = {
     "net/ipv4/ip_forward": ("ipv4", ("forwarding", "accept_redirects")),
     "net/ipv4/conf/all/forwarding": ("ipv4", ("forwarding", "accept_redirects")),
-    "net/ipv6/conf/all/forwarding": ("ipv6", ("forwarding",)),
-    "net/ipv6/conf/all/disable_ipv6": ("ipv6", ("disable_ipv6",)),
+    **{ipv6_conf("all", name): ("ipv6", (name,)) for name in PASSED_ON},
 }
 
 

@@ -142,7 +142,6 @@ def ns_link(options: Options) -> Wanted:
         wanted.absent_devices = [end]
         reader.done()
         return wanted
-    link.path = "name"
     link.purge = options["purge"]
     if link.purge and options["addresses"] is None:
         reader.problem("addresses", "is missing: 'purge' removes what is not in it; write '[]' to remove all")
@@ -151,9 +150,8 @@ def ns_link(options: Options) -> Wanted:
         link.device = read_device(reader, options["device"], "device")
         if link.name == "lo":
             reader.problem("name", "lo is every namespace's own loopback, no device that can be moved")
-        link.path = ""
         check_devices(reader, wanted)
-        link.path = "name"
+    link.path = "name"
     reader.done()
     return wanted
 

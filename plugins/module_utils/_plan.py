@@ -764,16 +764,24 @@ class Planner:
             if theirs and change.route.key not in said:
                 self.restore_route(change.namespace, change.route, wanted.path)
 
-    def restore_route(self, name: str, route: Route, path: str = "") -> None:
-        """Add a route again that has gone along with something else; warn of it if the kernel would not take it."""
+    def restore_route(self, name: str, route: Route, path: str = "") -> Route | None:
+        """Add a route again that has gone, or some of its ways, along with something else.
+
+        Warns of it if the kernel would not take it. Returns what has its place, if that is something else.
+        """
         namespace = self.state.namespaces[name]
-        if any(other.key == route.key for other in namespace.routes):
-            return
         why = hindrance(namespace, route)
-        if why:
+        there = next((other for other in namespace.routes if other.key == route.key), None)
+        if there:
+            is_part = bool(there.hops) and set(there.hops) < set(route.hops)
+            if not is_part or why:
+                return there
+            self.do(c.ReplaceRoute(name, there, route, path))
+        elif why:
             self.result.warnings.append(f"the route {name} {route} has gone and is not added again: {why}")
         else:
             self.do(c.AddRoute(name, route, path))
+        return None
 
     def _set_routes(self) -> None:
         for wanted in self.wanted.namespaces.values():

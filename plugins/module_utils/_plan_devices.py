@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _changes as c
 from ._errors import FOREIGN, article, did_you_mean, few
-from ._kernel import copy, hindrance, play
+from ._kernel import copy, play
 from ._model import HOST, Address, Device, Endpoint, Link, NextHop, Remembered, Route, State, Vlan, Wanted, device_mark
 from ._plan_connection import carriers
 
@@ -431,15 +431,10 @@ class Devices:
             self._planner.do(c.AddAddress(end, address))
 
     def _restore_route(self, route: Route) -> None:
-        host = self._planner.state.namespaces[HOST]
-        left = next((other for other in host.routes if other.key == route.key), None)
-        if left and left.hops and set(left.hops) < set(route.hops) and not hindrance(host, route):
-            self._planner.do(c.ReplaceRoute(HOST, left, route))
-        elif left and left._replace(protocol=route.protocol) != route:
-            text = f"the route {HOST} {route} is not added again: there is {left} by now"
+        there = self._planner.restore_route(HOST, route)
+        if there and there._replace(protocol=route.protocol) != route:
+            text = f"the route {HOST} {route} is not added again: there is {there} by now"
             self._planner.result.warnings.append(text)
-        else:
-            self._planner.restore_route(HOST, route)
 
     def _renamed(self, end: Endpoint, note: _Note, route: Route) -> Route:
         def now(dev: str) -> str:

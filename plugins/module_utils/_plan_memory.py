@@ -113,10 +113,10 @@ class Memories:
         for lab, entry in needed:
             if not self._is_there(entry):
                 where = f"{entry.namespace}:{device_of(entry)}" if entry.kind == "address" else entry.namespace
-                self._refuse(change, f"takes the {entry.kind} {where} {entry.after} along, which", lab)
+                self._refuse(change, f"takes the {entry.kind} {where} {entry.after} along, which the lab {lab!r} needs")
 
-    def _refuse(self, change: c.Change, what: str, lab: str) -> None:
-        text = f"{change.describe()}: this {what} the lab {lab!r} needs; leave it out, or remove that lab"
+    def _refuse(self, change: c.Change, what: str) -> None:
+        text = f"{change.describe()}: this {what}; leave it out, or remove that lab"
         self._planner.problem(change.path, text, FOREIGN)
 
     def _spare_ipv6(self, change: c.SetLink) -> None:
@@ -125,19 +125,17 @@ class Memories:
         about = Remembered("sysctl", change.end.namespace, inode, "", None, None)
         for lab, other in self._others("sysctl", about):
             if other.object.startswith("net/ipv6/") and device_of(other) == change.end.interface:
-                self._refuse(change, f"takes {name_of(other.object)} along, which", lab)
+                self._refuse(change, f"takes {name_of(other.object)} along, which the lab {lab!r} needs")
 
     def _spare_sysctls(self, change: c.SetSysctl) -> None:
         inode = self._planner.state.namespaces[change.namespace].inode
         for lab, other in self._others("sysctl", Remembered("sysctl", change.namespace, inode, change.key, None, None)):
             implied = consequence(other.object, change.key, change.value)
             if other.object != change.key and implied not in (None, other.after):
-                self._planner.problem(
-                    change.path,
-                    f"{change.describe()}: this sets {name_of(other.object)} to {implied}, too, and the lab {lab!r} "
-                    f"needs it to be {other.after}; leave it out, or remove that lab",
-                    FOREIGN,
+                text = (
+                    f"sets {name_of(other.object)} to {implied}, too, and the lab {lab!r} needs it to be {other.after}"
                 )
+                self._refuse(change, text)
 
     def of_losses(self, memory: Remembered, undo: Iterable[c.Change]) -> Iterator[Remembered]:
         """What else has to be remembered of a change: what goes with it, and does not come back with its inverse."""
@@ -211,13 +209,14 @@ class Memories:
         """Put back what the lab wants no more, unless there is somebody who still needs it."""
         result = self._planner.result
         result.forgotten.append(entry)
-        was_so = entry.before == entry.after
-        if was_so and entry.kind not in ("sysctl", "consequence"):
+        was_so = entry.before == entry.after and entry.kind != "consequence"
+        if was_so and entry.kind != "sysctl":
             return
-        heir = None if was_so and entry.kind == "sysctl" else self._heir(entry)
+        # What is lost goes over to the one that keeps it away, which is seen when it is added.
+        heir = None if was_so or entry.kind.startswith("lost") else self._heir(entry)
         if entry.kind == "conf":
             self._give_up_conf(entry, namespace)
-        elif heir and not entry.kind.startswith("lost"):
+        elif heir:
             self._hand_over(entry, *heir)
         elif entry.kind != "consequence" or not self._sets(entry):
             self._put_one_back(entry, namespace)
@@ -252,14 +251,9 @@ class Memories:
 
     def _heir(self, entry: Remembered) -> tuple[str, Remembered] | None:
         """Another lab that needs what this one has changed, and what of it does."""
-        cause = self._cause(entry)
-        if cause:
-            return self._heir(cause)
-        for claim in self._claims.get(entry[:4], ()):
+        kinds = ("consequence", "sysctl") if entry.kind == "consequence" else (entry.kind,)
+        for claim in (claim for kind in kinds for claim in self._claims.get((kind, *entry[1:4]), ())):
             return claim
-        if entry.kind == "consequence":
-            for claim in self._claims.get(("sysctl", *entry[1:4]), ()):
-                return claim
         if entry.kind in ("sysctl", "consequence"):
             for lab, other in self._others("sysctl", entry):
                 implied = consequence(entry.object, other.object, other.after or "")
@@ -338,10 +332,7 @@ class Memories:
     def _put_route_back(self, entry: Remembered, namespace: Namespace) -> None:
         if entry.kind == "lost route":
             lost = lost_route(entry)
-            left = next((route for route in namespace.routes if route.key == lost.key), None)
-            if left and left.hops and set(left.hops) < set(lost.hops) and not hindrance(namespace, lost):
-                self._planner.do(c.ReplaceRoute(namespace.name, left, lost))
-            elif not (hindrance(namespace, lost) and self._keep(entry)):
+            if not (hindrance(namespace, lost) and self._keep(entry)):
                 self._planner.restore_route(namespace.name, lost)
             return
         route = next((route for route in namespace.routes if str(route) == entry.after), None)
@@ -483,7 +474,8 @@ class Memories:
         if now not in (before, None) and now not in {
             other.after for other in self._entries if other[1:4] == entry[1:4]
         }:
-            self._leave(entry, now)
+            if entry.before != entry.after or entry.kind == "consequence":
+                self._leave(entry, now)
             return
         change = c.SetSysctl(namespace.name, entry.object, before, current)
         self._planner.do(change)
@@ -518,9 +510,6 @@ class Memories:
         return entry.before
 
     def _leave(self, entry: Remembered, now: str | None) -> None:
-        if entry.before == entry.after and entry.kind == "sysctl":
-            # The lab has changed nothing here.
-            return
         self._planner.result.warnings.append(
             f"{entry.kind} {entry.namespace} {entry.object} was changed to {now!r} by somebody else since the lab "
             f"set it to {entry.after!r}; it is left as it is (it was {entry.before!r} before the lab)"

@@ -6,14 +6,26 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from controller import Controller, apply_role
-from throwaway import differences, eventually, ip, ip_json, named_namespaces, ping, seen, served, snapshot, without
+from throwaway import (
+    Containers,
+    differences,
+    eventually,
+    inode_of,
+    ip,
+    ip_json,
+    named_namespaces,
+    ping,
+    seen,
+    served,
+    snapshot,
+    without,
+)
 
 PLAYBOOK = "playbooks/attached.yml"
 KEPT = ("/run/netns", "/run/nslab")
@@ -26,22 +38,9 @@ Start = Callable[[], int]
 @pytest.fixture
 def start(host: None) -> Iterator[Start]:
     """Start a container of sorts; its process."""
-    processes: list[subprocess.Popen[bytes]] = []
-
-    def started() -> int:
-        process = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
-        processes.append(process)
-        eventually(lambda: inode(process.pid) != os.stat("/proc/self/ns/net").st_ino, "in a namespace of its own")
-        return process.pid
-
-    yield started
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def inode(pid: int) -> int:
-    return os.stat(f"/proc/{pid}/ns/net").st_ino
+    containers = Containers()
+    yield containers.start
+    containers.end()
 
 
 def stop(pid: int) -> None:
@@ -73,7 +72,7 @@ def test_a_container_is_wired_and_left_as_it_was(ansible: Controller, start: Sta
     run = ansible.run([apply_role("attached", "first"), apply_role("attached", "second")], "--diff", attached_pid=pid)
     assert run.succeeded().play("first").diff == predicted.diff
     assert run.play("second").changed == []
-    assert os.stat("/run/netns/container").st_ino == inode(pid)
+    assert os.stat("/run/netns/container").st_ino == inode_of(pid)
     assert links("container") == ["eth0", "lo"]
     eventually(lambda: ping("container", "10.0.0.1")[0], "the host is reached")
     assert ping(None, "10.0.0.2")[0]
@@ -120,7 +119,7 @@ def test_a_container_that_was_started_anew(ansible: Controller, start: Start, en
     assert predicted.diff == diff[:2]
     assert "+veth container:eth0 -- host:veth-c" in diff
     assert run.play("second").changed == []
-    assert os.stat("/run/netns/container").st_ino == inode(new)
+    assert os.stat("/run/netns/container").st_ino == inode_of(new)
     eventually(lambda: ping("container", "10.0.0.1")[0], "the host is reached")
     assert named_namespaces() == ["container"]
 

@@ -53,6 +53,9 @@ def internet(here: str, there: str) -> None:
     ip("-n", "internet", "address", "add", f"{there}/{length}", "dev", "eth0", *nodad)
     ip("link", "set", "veth-net", "up")
     ip("-n", "internet", "link", "set", "eth0", "up")
+    if ":" in here:
+        # The kernel takes note of a carrier up to a second late, and makes the route to an own address only then.
+        eventually(lambda: here in ip("-6", "route", "show", "table", "local"), "the address is usable")
     without_bridge_netfilter(None)
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from applying import fail_each_call, host_without_lab_traces, kill_at, module, netns, refused, run
 from test_ownership import collect, files
-from throwaway import differences, eventually, ip, ip_json, named_namespaces, snapshot
+from throwaway import Containers, differences, eventually, inode_of, ip, ip_json, named_namespaces, snapshot
 
 pytestmark = pytest.mark.usefixtures("host")
 
@@ -28,24 +29,15 @@ Start = Callable[[], int]
 @pytest.fixture
 def start(host: None) -> Iterator[Start]:
     """Start a container of sorts: a process in a network namespace of its own, with an eth0 to the host."""
-    processes: list[subprocess.Popen[bytes]] = []
+    containers, numbers = Containers(), itertools.count(1)
 
     def started() -> int:
-        process = subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE)
-        processes.append(process)
-        eventually(lambda: inode(process.pid) != os.stat("/proc/self/ns/net").st_ino, "in a namespace of its own")
-        name = f"veth{len(processes)}"
-        ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", str(process.pid))
-        return process.pid
+        pid = containers.start()
+        ip("link", "add", f"veth{next(numbers)}", "type", "veth", "peer", "name", "eth0", "netns", str(pid))
+        return pid
 
     yield started
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
-def inode(pid: int) -> int:
-    return os.stat(f"/proc/{pid}/ns/net").st_ino
+    containers.end()
 
 
 def attach(name: str = "web", **options: Any) -> list[str]:
@@ -69,7 +61,7 @@ def test_a_process_gives_its_namespace_to_a_name(start: Start, by: str) -> None:
     ]
     assert not differences(before, snapshot())
     assert attach(**how) == [f"add namespace web of {what}"]
-    assert os.stat("/run/netns/web").st_ino == inode(pid)
+    assert os.stat("/run/netns/web").st_ino == inode_of(pid)
     assert attach(**how) == []
     assert gather(["web"], (), "")["namespaces"]["web"]["attached"] is True
     assert (
@@ -88,7 +80,7 @@ def test_the_name_goes_over_to_a_container_that_was_started_anew(start: Start) -
     stop(old)
     new = start()
     assert attach(pid=new) == [f"change namespace web of an earlier one -> process {new} (cat)"]
-    assert os.stat("/run/netns/web").st_ino == inode(new)
+    assert os.stat("/run/netns/web").st_ino == inode_of(new)
     assert attach(pid=new) == []
     eventually(lambda: "veth1" not in [link["ifname"] for link in ip_json(None, "link")], "the old one has ended")
 
@@ -146,7 +138,7 @@ def test_symlinks_of_others_give_way_on_request(start: Start, leads: str) -> Non
     assert attach(pid=pid, replace_symlink=True) == [f"change {before} -> namespace web of process {pid} (cat)"]
     assert attach(pid=pid, replace_symlink=True) == []
     assert not os.path.islink("/run/netns/web")
-    assert os.stat("/run/netns/web").st_ino == inode(pid)
+    assert os.stat("/run/netns/web").st_ino == inode_of(pid)
 
 
 def test_a_symlink_goes_and_the_container_stays(start: Start) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -280,33 +281,14 @@ def test_each_call_that_fails_leaves_all_as_it_was(monkeypatch: pytest.MonkeyPat
     assert fail_each_call(monkeypatch, {"name": "edge"}) > 10
 
 
-@pytest.mark.once
-@pytest.mark.parametrize("then", ["present", "absent"])
-def test_a_run_that_is_killed_is_made_good_by_the_next(then: str) -> None:
+def killed_at_each_call(document: Document, then: str, prepare: Callable[[], object] = lambda: None) -> int:
+    """Kill runs of a document after each call, and have the next run lead on from there; how many calls there were."""
     before = host_without_lab_traces()
     count = 0
     while True:
         count += 1
-        if not kill_at(count, a_lab(mtu=1400)):
-            break
-        if then == "present":
-            run(a_lab(mtu=1400))
-            assert run(a_lab(mtu=1400)) == []
-        gone()
-        is_as(before)
-    gone()
-    assert count > 6
-
-
-@pytest.mark.once
-@pytest.mark.parametrize("then", ["present", "absent"])
-def test_a_run_that_is_killed_on_the_way_home_is_made_good_by_the_next(then: str) -> None:
-    before = host_without_lab_traces()
-    count = 0
-    while True:
-        count += 1
-        run(a_lab(mtu=1400))
-        if not kill_at(count, {"name": "edge", "namespaces": {"router": {}}}):
+        prepare()
+        if not kill_at(count, document):
             break
         if then == "present":
             run(a_lab(mtu=1400))
@@ -315,7 +297,20 @@ def test_a_run_that_is_killed_on_the_way_home_is_made_good_by_the_next(then: str
         is_as(before)
     gone()
     is_as(before)
-    assert count > 10
+    return count
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("then", ["present", "absent"])
+def test_a_run_that_is_killed_is_made_good_by_the_next(then: str) -> None:
+    assert killed_at_each_call(a_lab(mtu=1400), then) > 6
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("then", ["present", "absent"])
+def test_a_run_that_is_killed_on_the_way_home_is_made_good_by_the_next(then: str) -> None:
+    home = {"name": "edge", "namespaces": {"router": {}}}
+    assert killed_at_each_call(home, then, lambda: run(a_lab(mtu=1400))) > 10
 
 
 def test_a_name_that_is_taken_by_now_is_no_obstacle() -> None:

@@ -14,7 +14,7 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Mapping
 
 from .session import attributes
 
@@ -63,20 +63,6 @@ def _arrays(af_spec: bytes) -> tuple[bytes, bytes]:
     return found[0], found[1]
 
 
-def changes(interface: str, before: bytes, now: bytes) -> Iterator[tuple[str, str]]:
-    """The sysctls, as keys and values, that make a link that is as ``now`` what it was ``before`` (IFLA_AF_SPEC)."""
-    (old4, old6), (new4, new6) = _arrays(before), _arrays(now)
-    for family, names, old, new in (("ipv4", _IPV4, old4, new4), ("ipv6", _IPV6, old6, new6)):
-        for name, was, value in zip(names, _numbers(old), _numbers(new)):
-            if name and was != value:
-                text = str(was // 1000 if name in _IN_SECONDS and was > 0 else was)
-                yield f"net/{family}/conf/{interface}/{name}", text
-
-
-def _numbers(array: bytes) -> tuple[int, ...]:
-    return struct.unpack(f"={len(array) // 4}i", array[: len(array) // 4 * 4])
-
-
 def settings(af_spec: bytes) -> dict[str, str]:
     """The sysctls of a link, as ``ipv4/rp_filter`` and the like, and their values."""
     found = {}
@@ -86,3 +72,19 @@ def settings(af_spec: bytes) -> dict[str, str]:
                 number = value & 0xFFFFFFFF if name == "ioam6_id_wide" else value
                 found[f"{family}/{name}"] = str(number // 1000 if name in _IN_SECONDS and number > 0 else number)
     return found
+
+
+def differing(wanted: Mapping[str, str], af_spec: bytes) -> dict[str, str]:
+    """Of such settings those that a link, as it is, has other values of."""
+    now = settings(af_spec)
+    return {name: value for name, value in wanted.items() if now.get(name, value) != value}
+
+
+def key(interface: str, setting: str) -> str:
+    """The sysctl that a setting is: ``ipv4/rp_filter`` of an interface, or of ``all`` and ``default``."""
+    family, _slash, name = setting.partition("/")
+    return f"net/{family}/conf/{interface}/{name}"
+
+
+def _numbers(array: bytes) -> tuple[int, ...]:
+    return struct.unpack(f"={len(array) // 4}i", array[: len(array) // 4 * 4])
