@@ -53,6 +53,7 @@ MIDDLES: dict[str, tuple[Callable[[], bool], str]] = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("reached", "what"), MIDDLES.values(), ids=MIDDLES)
 def test_a_killed_module(ansible: Controller, reached: Callable[[], bool], what: str) -> None:
     """Nothing can be taken back by a process that is no more: what is half-built is what the next run finds."""
@@ -63,6 +64,7 @@ def test_a_killed_module(ansible: Controller, reached: Callable[[], bool], what:
     converge(ansible, before)
 
 
+@pytest.mark.once
 def test_a_module_that_is_asked_to_stop_takes_all_back(ansible: Controller) -> None:
     before = snapshot()
     run = interrupt_in_the_middle(ansible, *MIDDLES["among the links"], signal.SIGTERM).failed()

@@ -73,6 +73,7 @@ def test_the_four_cases_and_the_way_back(ansible: Controller, backend: str, fami
     assert not differences(fresh, without(snapshot(), "/run/netns", "/run/nslab", "/run/xtables.lock"))
 
 
+@pytest.mark.once
 def test_going_there_and_back_changes_only_routes_and_the_rule(ansible: Controller) -> None:
     ansible.run([apply_role("routed")]).succeeded()
     before, routed = indexes(), snapshot()

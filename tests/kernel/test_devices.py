@@ -273,6 +273,7 @@ def test_a_way_of_a_route_comes_back() -> None:
 # --- what goes wrong on the way --------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 def test_each_call_that_fails_leaves_all_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fail_each_call(monkeypatch, a_lab(mtu=1400, mac="02:00:00:00:00:77")) > 6
     # The same on the way home.

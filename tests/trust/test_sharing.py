@@ -24,7 +24,7 @@ from oracle import look
 from throwaway import differences, ip, sysctls, throwaway_host
 
 #: How many stories there are, in parts that go to several processes, and how long each is.
-STORIES = int(os.environ.get("NSLAB_STORIES", "64"))
+STORIES = int(os.environ.get("NSLAB_STORIES", "32"))
 PARTS = 8
 STEPS = 10
 _FIRST = 10000 * int(os.environ.get("NSLAB_SEED", "0"))
