@@ -22,7 +22,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, Callable
 
@@ -431,13 +431,9 @@ class Application:
                     sysctl.write(ipv6_conf(end.interface, name), value)
 
     def _set_conf(self, end: Endpoint, before: bytes, but: Collection[str] = (), only: str = "net/") -> None:
-        found = decode.link(self._machine.session(end.namespace), index=self._index(end))
-        if found:
-            with self._machine.entered(end.namespace):
-                for name, value in conf.differing(conf.settings(before), found.af_spec).items():
-                    key = conf.key(end.interface, name)
-                    if key not in but and key.startswith(only):
-                        sysctl.write(key, value)
+        keys = {name: conf.key(end.interface, name) for name in conf.settings(before)}
+        wanted = {name for name, key in keys.items() if key not in but and key.startswith(only)}
+        self._give_conf(end, {name: value for name, value in conf.settings(before).items() if name in wanted})
 
     def _add_namespace(self, change: c.AddNamespace) -> None:
         self._machine.create(change.name, change.alias)
@@ -534,6 +530,7 @@ class Application:
         # The kernel keeps the index if it is free in the other namespace, else it gives a new one.
         self._learn_index(change.to, "moved")
         self._restore_conf(change.to)
+        self._give_conf(change.to, dict(change.conf))
 
     def _set_altname(self, change: c.SetAltname) -> None:
         session, index = self._machine.session(change.end.namespace), self._index(change.end)
@@ -544,19 +541,28 @@ class Application:
 
     def _restore_home_conf(self, change: c.RestoreConf) -> None:
         """Set the sysctls of a device that has come home as they were; or, to take that back, as before."""
-        found = decode.link(self._machine.session(change.end.namespace), index=self._index(change.end))
-        af_spec = found.af_spec if found else b""
-        wanted = dict(change.settings) or self._confs_at_home.get(change.end, {})
-        differing = conf.differing(wanted, af_spec)
+        before = self._give_conf(change.end, dict(change.settings) or self._confs_at_home.get(change.end, {}))
         if change.settings:
-            now = conf.settings(af_spec)
-            self._confs_at_home[change.end] = {name: now[name] for name in differing}
-        with self._machine.entered(change.end.namespace):
+            self._confs_at_home[change.end] = before
+
+    def _give_conf(self, end: Endpoint, wanted: Mapping[str, str]) -> dict[str, str]:
+        """Set sysctls of a link. Returns what those were that have changed."""
+        if not wanted:
+            return {}
+        found = decode.link(self._machine.session(end.namespace), index=self._index(end))
+        af_spec = found.af_spec if found else b""
+        differing, now = conf.differing(wanted, af_spec), conf.settings(af_spec)
+        with self._machine.entered(end.namespace):
             for name, value in differing.items():
-                sysctl.write(conf.key(change.end.interface, name), value)
+                sysctl.write(conf.key(end.interface, name), value)
+        return {name: now[name] for name in differing}
 
     def _own_conf(self, entry: Remembered) -> str | None:
-        """The memory of a device with the sysctls that are its own: those that others have not by default."""
+        """The memory of a device with its sysctls: with those that others have not by default, and with the others.
+
+        Of the latter it keeps those of IPv6, which have the default once only (ipv6_add_dev()), but for those that are
+        passed on to all. Those of IPv4 follow the default until they are set (devinet_copy_dflt_conf()).
+        """
         home = json.loads(entry.before or "{}")
         found = None
         if "conf" not in home:
@@ -564,11 +570,14 @@ class Application:
             found = decode.link(self._machine.session(entry.namespace), index=index)
         if found is None:
             return entry.before
-        home["conf"] = {}
+        home["conf"], home["like_others"] = {}, {}
         with self._machine.entered(entry.namespace):
             for name, value in conf.settings(found.af_spec).items():
+                family, _slash, word = name.partition("/")
                 if sysctl.read(conf.key("default", name)) not in (None, value):
                     home["conf"][name] = value
+                elif family == "ipv6" and word not in PASSED_ON:
+                    home["like_others"][name] = value
         return json.dumps(home)
 
     def _set_link(self, change: c.SetLink) -> None:

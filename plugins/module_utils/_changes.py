@@ -232,11 +232,14 @@ class MoveLink(NamedTuple):
     """Move a link to another namespace, where it may have another name. The kernel sets it down and empties it.
 
     Within one namespace it gets another name, and nothing else happens.
+
+    ``conf`` has the sysctls of the link that it shall have there as it had them before, whatever is the default by now.
     """
 
     end: Endpoint
     to: Endpoint
     path: str = ""
+    conf: tuple[tuple[str, str], ...] = ()
 
     def describe(self) -> Description:
         return Description("move", "link", *self.end, f"link {self.end}", f"link {self.to}")

@@ -92,7 +92,7 @@ def _demands(wanted: Wanted, machine: Machine) -> list[Wanted]:
         return [wanted]
     going = [lab for lab in labs(machine) if lab not in wanted.valid_labs]
     return [
-        Wanted(lab=lab, prune=True, whole=True, gone=frozenset(going[: position + 1]))
+        Wanted(lab=lab, prune=True, whole=True, gone=frozenset(going[: position + 1]), going=frozenset(going))
         for position, lab in enumerate(going)
     ]
 

@@ -636,6 +636,8 @@ class Wanted:
     valid_labs: frozenset[str] | None = None
     #: Labs that have gone in the same run by then; they need nothing to stay.
     gone: frozenset[str] = frozenset()
+    #: All labs that go in the same run, before this one or after it.
+    going: frozenset[str] = frozenset()
     #: What has to be proved with packets for the changes to be kept.
     probes: list[Any] = field(default_factory=list)
     #: The connection by which the run came may be cut: somebody has taken care of the way back.

@@ -48,6 +48,7 @@ def orphans(
             ends = ", ".join(orphan.name for orphan in links if orphan.namespace == name)
             text = f"the namespace {name} of the lab {lab!r} is only half there: see {ends}"
             found.append(Orphan("half", name, name, lab, text))
+    found += _lost_devices(state, memories)
     inodes = {namespace.inode for namespace in state.namespaces.values()}
     for lab, entries in sorted(memories.items()):
         gone = dict.fromkeys(entry.namespace for entry in entries if entry.inode not in inodes)
@@ -55,6 +56,18 @@ def orphans(
             text = f"the lab {lab!r} has changed things in a namespace {name} that is gone"
             found.append(Orphan("memory", name, name, lab, text))
     return found
+
+
+def _lost_devices(state: State, memories: Mapping[str, Sequence[Remembered]]) -> Iterator[Orphan]:
+    marked = {tuple(origin) for _end, link in state.links() for origin in link.origins}
+    for lab, entries in sorted(memories.items()):
+        for entry in entries:
+            namespace, _colon, interface = (entry.after or "").partition(":")
+            there = state.link(Endpoint(HOST, entry.object)) or state.link(Endpoint(namespace, interface))
+            if entry.kind == "device" and (lab, entry.object) not in marked and not there:
+                whose = f"the lab {lab!r}" if lab else "no lab"
+                text = f"the device {entry.object!r}, which was moved to {entry.after} for {whose}, is gone, or in a"
+                yield Orphan("device", "", entry.object, lab, f"{text} namespace without a name")
 
 
 def _link(state: State, end: Endpoint, link: Link) -> Iterator[Orphan]:

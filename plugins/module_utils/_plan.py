@@ -162,6 +162,7 @@ class Planner:
         self._set_routes()
         self.nat.set()
         self.nodes.set()
+        self.memories.spare_others()
         self._keep_connection()
         self._refuse()
         if self.wanted.whole:
@@ -189,11 +190,10 @@ class Planner:
     # --- how a change enters the plan --------------------------------------------------------------------------------
 
     def do(self, change: c.Change, remember: Remembered | None = None, *more: Remembered | None) -> None:
-        needed = self.memories.needed() if remember else []
         undo = tuple(play(self.state, change))
         memories: tuple[Remembered, ...] = ()
         if remember:
-            self.memories.spare_others(change, needed)
+            self.memories.spare_settings(change)
             memories = (*self.memories.of_losses(remember, undo), *filter(None, more), remember)
         self.result.steps.append(c.Step(change, undo, memories))
 

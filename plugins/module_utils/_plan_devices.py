@@ -265,19 +265,20 @@ class Devices:
             is_wanted = any(note.is_of(device) for _end, device in self._demands)
             is_over = self._wanted.prune or not gone.isdisjoint((place, place.partition(":")[0]))
             # A device that is gone for good, or was not moved yet.
-            if lab == self._lab and name not in marked and is_over and not is_wanted:
+            if lab != self._lab or name in marked or not is_over or is_wanted:
+                continue
+            if self._is_lost(note):
+                self._planner.result.warnings.append(
+                    f"the device {name}, which was moved to {note.entry.after}, is gone, or in a namespace without a "
+                    "name; what it had on the host is remembered until the next boot, should it appear again"
+                )
+            else:
                 self._forget(note)
-                self._tell_of_loss(note)
 
-    def _tell_of_loss(self, note: _Note) -> None:
-        """Warn of a device that does not come home."""
-        name = note.entry.object
+    def _is_lost(self, note: _Note) -> bool:
+        """Is a device neither at home, nor is there another one that has its name by now?"""
         at_home = self._planner.state.namespaces[HOST].links.values() if HOST in self._planner.state.namespaces else ()
-        if not any(link.name == name or note.is_same_hardware(link) for link in at_home):
-            self._planner.result.warnings.append(
-                f"the device {name}, which was moved to {note.entry.after}, is gone, or in a namespace without a name; "
-                "what it had on the host is not put back"
-            )
+        return not any(link.name == note.entry.object or note.is_same_hardware(link) for link in at_home)
 
     def _going(self, namespaces: Collection[str]) -> list[Endpoint]:
         state, stays = self._planner.state, set(self._places.values())
@@ -342,7 +343,7 @@ class Devices:
                 f"the device {end} cannot be called {key[1]!r} again, as another link of the host has that name "
                 f"by now; it is {home.interface!r} there"
             )
-        self._move(end, home)
+        self._move(end, home, conf=_settings(note.home, "like_others") if note else ())
         if note:
             self._restore(home, note)
             self._forget(note)
@@ -365,7 +366,14 @@ class Devices:
         else:
             self._planner.result.released.setdefault(note.lab, []).append(note.entry)
 
-    def _move(self, end: Endpoint, to: Endpoint, path: str = "", note: Remembered | None = None) -> None:
+    def _move(
+        self,
+        end: Endpoint,
+        to: Endpoint,
+        path: str = "",
+        note: Remembered | None = None,
+        conf: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         link = self._link(end)
         if end == to:
             return
@@ -377,7 +385,7 @@ class Devices:
             if len(ipv4) > 1 or any(address.label for address in ipv4):
                 for address in reversed(ipv4):
                     self._planner.do(c.RemoveAddress(end, address, path))
-        self._planner.do_noted(c.MoveLink(end, to, path), note)
+        self._planner.do_noted(c.MoveLink(end, to, path, conf), note)
 
     def _restore(self, end: Endpoint, note: _Note) -> None:
         planner, home, link = self._planner, note.home, self._link(end)
@@ -390,7 +398,7 @@ class Devices:
                 planner.do(c.SetUp(end, False))
             planner.do(c.SetLink(end, mtu=mtu, mac=mac, before=before))
         # Those of IPv6 are there only with an MTU that is large enough for it.
-        conf = tuple(sorted((home.get("conf") or {}).items()))
+        conf = _settings(home, "conf")
         if conf:
             planner.do(c.RestoreConf(end, conf))
         self._restore_master(end, link, home)
@@ -467,9 +475,7 @@ class Devices:
             move = c.MoveLink(at, end, path)
             if device.force:
                 self._forced.add(move)
-            needed = self._planner.memories.needed()
             self._move(at, end, path, again)
-            self._planner.memories.spare_others(move, needed)
 
     def _mark(self, end: Endpoint, at: Endpoint, link: Link, path: str) -> Remembered | None:
         """Mark a device as the lab's, and remember what it is now, unless it has been marked before.
@@ -523,6 +529,10 @@ class Devices:
             "indexes": {name: host.links[name].index for name in sorted(names) if name in host.links},
         }
         return Remembered("device", HOST, host.inode, at.interface, json.dumps(home), str(end))
+
+
+def _settings(home: Mapping[str, Any], which: str) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((home.get(which) or {}).items()))
 
 
 def _without_dead(route: Route) -> Route:

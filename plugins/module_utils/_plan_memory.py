@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 from . import _changes as c
 from ._errors import FOREIGN
-from ._kernel import consequence, hindrance, needs_gateway, unfollowed
-from ._model import IPV6_MIN_MTU, Address, Endpoint, Link, Namespace, Remembered, Vlan
+from ._kernel import consequence, copy, hindrance, needs_gateway, play, unfollowed
+from ._model import IPV6_MIN_MTU, Address, Endpoint, Link, Namespace, Remembered, State, Vlan
 from ._renames import device_of, lost_route
 from ._sysctl_keys import disable_ipv6_of, interface_of, name_of, sysctl_rank
 
@@ -90,34 +90,38 @@ class Memories:
         key = ("address", namespace.name, namespace.inode, f"{end.interface} {there.address}")
         return key in self.keys or any(other.after == str(wanted) for _lab, other in self._claims.get(key, ()))
 
-    def needed(self) -> list[tuple[str, Remembered]]:
-        """The addresses and routes that other labs need and that are there, by lab."""
-        claims = (claim for claims in self._claims.values() for claim in claims)
-        return [(lab, entry) for lab, entry in claims if self._is_there(entry)]
+    def spare_others(self) -> None:
+        """Refuse a plan that takes along what another lab goes on needing, where the plan does not bring it back."""
+        before = self._planner.before
+        for lab, entry in (claim for claims in self._claims.values() for claim in claims):
+            is_lost = _is_there(before, entry) and not _is_there(self._planner.state, entry)
+            if not is_lost or lab in self._wanted.going:
+                continue
+            if entry.namespace in self._planner.state.namespaces:
+                where = f"{entry.namespace}:{device_of(entry)}" if entry.kind == "address" else entry.namespace
+                what = f"takes the {entry.kind} {where} {entry.after} along, which the lab {lab!r} needs"
+                self._refuse(self._taker(entry), what)
 
-    def _is_there(self, entry: Remembered) -> bool:
-        namespace = self._planner.state.namespaces.get(entry.namespace)
-        if namespace is None or entry.kind not in ("address", "route"):
-            return False
-        if entry.kind == "route":
-            return any(str(route) == entry.after for route in namespace.routes)
-        link = namespace.links.get(device_of(entry))
-        return link is not None and _is_one_of(entry.after or "", link.addresses)
+    def _taker(self, entry: Remembered) -> c.Change:
+        """The change of the plan that takes along what an entry is about."""
+        state = copy(self._planner.before)
+        changes = self._planner.result.changes
+        for change in changes:
+            play(state, change)
+            if not _is_there(state, entry):
+                return change
+        return changes[-1]
 
-    def spare_others(self, change: c.Change, needed: Iterable[tuple[str, Remembered]]) -> None:
-        """Refuse a change that takes along what another lab goes on needing."""
+    def _refuse(self, change: c.Change, what: str) -> None:
+        text = f"{change.describe()}: this {what}; leave it out, or remove that lab before"
+        self._planner.problem(change.path or "name", text, FOREIGN)
+
+    def spare_settings(self, change: c.Change) -> None:
+        """Refuse a change that sets what another lab has set, too."""
         if isinstance(change, c.SetSysctl):
             self._spare_sysctls(change)
         if isinstance(change, c.SetLink) and change.mtu is not None and change.mtu < IPV6_MIN_MTU:
             self._spare_ipv6(change)
-        for lab, entry in needed:
-            if not self._is_there(entry):
-                where = f"{entry.namespace}:{device_of(entry)}" if entry.kind == "address" else entry.namespace
-                self._refuse(change, f"takes the {entry.kind} {where} {entry.after} along, which the lab {lab!r} needs")
-
-    def _refuse(self, change: c.Change, what: str) -> None:
-        text = f"{change.describe()}: this {what}; leave it out, or remove that lab"
-        self._planner.problem(change.path, text, FOREIGN)
 
     def _spare_ipv6(self, change: c.SetLink) -> None:
         """A device has no sysctls of IPv6 below its MTU."""
@@ -551,6 +555,17 @@ def _secondaries(link: Link, address: Address) -> list[Address]:
     """The IPv4 addresses that the kernel removes along with a primary one (__inet_del_ifa())."""
     group = [a for a in link.addresses if a.family == 4 == address.family and a.network == address.network]
     return group[1:] if group[:1] == [address] else []
+
+
+def _is_there(state: State, entry: Remembered) -> bool:
+    """Is the address or the route there that an entry is about?"""
+    namespace = state.namespaces.get(entry.namespace)
+    if namespace is None or entry.kind not in ("address", "route"):
+        return False
+    if entry.kind == "route":
+        return any(str(route) == entry.after for route in namespace.routes)
+    link = namespace.links.get(device_of(entry))
+    return link is not None and _is_one_of(entry.after or "", link.addresses)
 
 
 def _is_one_of(address: str, addresses: Iterable[Address]) -> bool:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -439,7 +440,54 @@ def test_a_device_that_is_gone_for_good() -> None:
     assert said == "namespaces.router.interfaces.wan.device: there is no device 'mv1' on the host"
     lost = "the device mv1, which was moved to router:wan, is gone, or in a namespace without a name"
     assert gone(warned=[lost]) == ["remove namespace router"]
+    # It may be found again.
+    assert gone(warned=[lost]) == []
+    assert (lost.partition(",")[0].replace("mv1", "'mv1'")) in orphans()[0]["text"]
+    ip("link", "add", "mv1", "link", "eth1", "type", "macvlan")
+    assert orphans() == gone() == []
     assert [path for path in files() if "lab-" in path] == []
+
+
+def orphans() -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = gather(None, (), "")["orphans"]
+    return found
+
+
+def test_a_device_in_a_namespace_without_a_name_is_not_forgotten(start: Start) -> None:
+    pid = start()
+    before = host_without_lab_traces()
+    run(a_lab())
+    ip("-n", "router", "link", "set", "wan", "netns", str(pid))
+    gone(warned=["the device eth1, which was moved to router:wan, is gone, or in a namespace without a name"])
+    assert [(orphan["kind"], orphan["name"], orphan["lab"]) for orphan in orphans()] == [("device", "eth1", "edge")]
+    move_back = ("ip", "link", "set", "wan", "netns", _host_by_a_name())
+    subprocess.run(["nsenter", f"--net=/proc/{pid}/ns/net", *move_back], check=True)
+    assert [(orphan["kind"], orphan["name"], orphan["lab"]) for orphan in orphans()] == [("device", "wan", "edge")]
+    gone()
+    is_as(before)
+
+
+def test_sysctls_come_home_whatever_is_the_default_by_then() -> None:
+    def read_sysctl(key: str) -> str:
+        return within(None, "sysctl", "-n", key).strip()
+
+    def write_sysctl(key: str, value: str) -> None:
+        within(None, "sysctl", "-w", f"{key}={value}")
+
+    keys = ("net.ipv6.conf.%s.accept_redirects", "net.ipv4.conf.%s.send_redirects", "net.ipv6.conf.%s.dad_transmits")
+    defaults = {key: read_sysctl(key % "default") for key in keys}
+    try:
+        run(a_lab())
+        for key in keys:
+            write_sysctl(key % "default", "0" if defaults[key] != "0" else "1")
+        gone()
+        # Those of IPv4 follow the default, as those of a device that has not left do.
+        now = [read_sysctl(key % "eth1") for key in keys]
+        stays = [read_sysctl(key % "tap1") for key in keys]
+        assert now == stays == [defaults[keys[0]], read_sysctl(keys[1] % "default"), defaults[keys[2]]]
+    finally:
+        for key, value in defaults.items():
+            write_sysctl(key % "default", value)
 
 
 def test_a_route_that_something_else_has_taken_the_place_of_is_told_of() -> None:

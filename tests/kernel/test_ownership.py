@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
 from ansible_collections.nslab.netns.plugins.module_utils import _namespaces, _options
-from ansible_collections.nslab.netns.plugins.module_utils._errors import StepFailed
+from ansible_collections.nslab.netns.plugins.module_utils._errors import Refused, StepFailed
 from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
 from ansible_collections.nslab.netns.plugins.module_utils._model import BIRTH_GROUP
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, routed
@@ -114,6 +114,48 @@ def test_what_two_labs_need_differently_is_refused(kind: str, other: Document, p
     said = refused(on_the_host("two", **other))
     assert said.startswith(f"{path}: the lab 'one' has set this to ")
     assert "let both say the same, or remove that lab" in said
+
+
+def a_wire(address: str) -> Document:
+    return {
+        "name": "one",
+        "namespaces": {
+            "one-a": {"interfaces": {"e0": {"addresses": ["10.77.0.2/24"]}}},
+            "host": {"interfaces": {"h-one": {"addresses": [address]}}},
+        },
+        "links": [{"endpoints": ["host:h-one", "one-a:e0"]}],
+    }
+
+
+@pytest.mark.parametrize("how", ["absent", "gc", "another address", "no wire"])
+def test_what_another_lab_needs_of_a_lab_is_spared(how: str) -> None:
+    fresh = host_without_lab_traces()
+    run(a_wire("10.77.0.1/24"))
+    route = {"to": "10.78.0.0/16", "via": "10.77.0.2"}
+    two = on_the_host("two", routes=[route])
+    run(two)
+    needed = "this takes the route host 10.78.0.0/16 via 10.77.0.2 dev h-one along, which the lab 'two' needs"
+    before = snapshot()
+    if how == "absent":
+        with pytest.raises(Refused) as refusal:
+            run({"name": "one"}, absent=True)
+        said = str(refusal.value)
+    elif how == "gc":
+        with pytest.raises(Refused) as refusal:
+            collect("two")
+        said = str(refusal.value)
+    else:
+        said = refused(
+            a_wire("10.79.0.1/24") if how == "another address" else {"name": "one", "namespaces": {"one-a": {}}}
+        )
+    assert needed in said
+    assert "remove that lab before" in said
+    assert not differences(before, snapshot())
+    # What leads to the gateway as before is no loss.
+    run(a_wire("10.77.0.9/24"))
+    assert run(two) == []
+    assert collect() != []
+    assert not differences(fresh, host_without_lab_traces())
 
 
 @pytest.mark.usefixtures("eth0")
