@@ -51,7 +51,8 @@ RETURN = r"""
 _value:
   description:
     - One entry for each document, with C(lab), C(source) (its file), C(verdict), C(text), C(changes), C(problems) and C(findings).
-    - C(verdict) is V(sound), V(drifted) (changes would repair it), V(missing) (nothing of it is there), V(foreign) (something of somebody
+    - C(verdict) is V(sound), V(drifted) (changes would repair it, or a device or a container is not there
+      that it needs), V(missing) (nothing of it is there), V(foreign) (something of somebody
       else is in its place), V(unreachable) (the host did not answer), or V(failed) (it could not be looked at).
   type: list
   elements: dict
@@ -89,9 +90,7 @@ def _verdict(entry: Result, result: Result) -> dict[str, Any]:
     elif result.get("unreachable"):
         verdict, text = "unreachable", f"the lab {lab} cannot be looked at, the host is unreachable: {message}"
     elif "changes" not in result:
-        is_foreign = any(problem.get("code") == "foreign" for problem in problems)
-        verdict, what = ("foreign", "has somebody else's things in its place") if is_foreign else ("failed", "failed")
-        text = f"the lab {lab} {what}: {message}" if is_foreign else f"the lab {lab} cannot be looked at: {message}"
+        verdict, text = _refused(lab, {problem.get("code") for problem in problems}, message)
     elif not changes:
         verdict, text = "sound", f"the lab {lab} is as the document has it"
     else:
@@ -109,6 +108,14 @@ def _verdict(entry: Result, result: Result) -> dict[str, Any]:
         "problems": problems,
         "findings": list(result.get("findings") or []),
     }
+
+
+def _refused(lab: str, codes: set[Any], message: str) -> tuple[str, str]:
+    if "foreign" in codes:
+        return "foreign", f"the lab {lab} has somebody else's things in its place: {message}"
+    if codes == {"missing"}:
+        return "drifted", f"the lab {lab} has drifted, and something is not there that it needs: {message}"
+    return "failed", f"the lab {lab} cannot be looked at: {message}"
 
 
 def _is_missing(changes: Sequence[Result], document: Any) -> bool:

@@ -38,7 +38,7 @@ def find(name: str, attach: Attach, entries: dict[str, Entry]) -> tuple[Attachme
     except NamespaceError as error:
         there_is_none = attach.pid and not os.path.lexists(f"/proc/{attach.pid}")
         problem = f"there is no process {attach.pid}" if there_is_none else str(error)
-        return found._replace(problem=problem), None
+        return found._replace(problem=problem, is_missing=not os.path.lexists(path)), None
     with contextlib.closing(namespaces.open_host()) as host:
         if handle.inode == host.inode:
             handle.close()

@@ -18,12 +18,14 @@ from typing import NamedTuple
 FOREIGN = "foreign"
 #: What is asked for would cut the connection by which it is asked for.
 CONNECTION = "connection"
+#: What is needed and is not the lab's own is not there: a device of the host, a container's namespace.
+MISSING = "missing"
 
 
 class Problem(NamedTuple):
     """One thing that is wrong: where it stands, and what is wrong and would be right.
 
-    ``code`` is FOREIGN, CONNECTION, or empty for what is just wrong.
+    ``code`` is FOREIGN, CONNECTION, MISSING, or empty for what is just wrong.
     """
 
     path: str

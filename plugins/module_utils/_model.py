@@ -432,6 +432,7 @@ class Attachment(NamedTuple):
     what: str
     inode: int = 0
     problem: str = ""
+    is_missing: bool = False
     #: What the name stands for now (0: for no namespace), and what kind of entry in /run/netns it is ("": none).
     current: int = 0
     kind: str = ""

@@ -29,7 +29,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from . import _changes as c
-from ._errors import CONNECTION, FOREIGN, Problem, Refused, article, did_you_mean, few
+from ._errors import CONNECTION, FOREIGN, MISSING, Problem, Refused, article, did_you_mean, few
 from ._findings import Finding, findings
 from ._kernel import copy, devices_towards, hindrance, mark_of, needs_gateway, new_namespace, play
 from ._model import (
@@ -416,7 +416,8 @@ class Planner:
         name = wanted.name
         if found.problem:
             key = "pid" if attach.pid else "path"
-            self.problem(f"{wanted.path}.attach.{key}" if self.wanted.whole else key, found.problem)
+            code = MISSING if found.is_missing else ""
+            self.problem(f"{wanted.path}.attach.{key}" if self.wanted.whole else key, found.problem, code)
             return
         remember = None
         if self.wanted.lab:
@@ -593,7 +594,7 @@ class Planner:
             if link is None:
                 names = did_you_mean(end.interface, namespace.links)
                 text = f"there is no link {end.interface!r} in the namespace {end.namespace}{names}"
-                self.assume(wanted.path, text, end.namespace)
+                self.assume(wanted.path, text, end.namespace, "" if self._owns(namespace) else MISSING)
                 namespace.links[end.interface] = link = Link(end.interface, 0, mtu=0)
             self._refuse_what_others_made(end, link, wanted)
             self._set_link(end, link, wanted)
@@ -937,10 +938,10 @@ class Planner:
         if found not in self.problems:
             self.problems.append(found)
 
-    def assume(self, path: str, text: str, namespace: str = "") -> None:
+    def assume(self, path: str, text: str, namespace: str = "", code: str = "") -> None:
         """Take something for granted. What is in a namespace that is itself taken for granted goes without saying."""
         if namespace not in self.assumed:
-            self.result.assumptions.append(Problem(path, text))
+            self.result.assumptions.append(Problem(path, text, code))
 
 
 def _is_replaceable(there: Route, wanted: Route) -> bool:

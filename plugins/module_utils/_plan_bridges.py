@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from . import _changes as c
-from ._errors import FOREIGN, article, did_you_mean, few
+from ._errors import FOREIGN, MISSING, article, did_you_mean, few
 from ._kernel import mark_of, smallest_mtu
 from ._model import (
     BRIDGE_DEFAULTS,
@@ -198,7 +198,7 @@ class Bridges:
         if link is None:
             hint = did_you_mean(port.name, links)
             text = f"there is no link {port.name!r} in the namespace {end.namespace}{hint}"
-            planner.assume(port.path, text, end.namespace)
+            planner.assume(port.path, text, end.namespace, MISSING)
             links[port.name] = link = Link(port.name, 0, mtu=0)
         if link.kind in ("bridge", "loopback"):
             planner.problem(port.path, f"{end} is {article(link.kind)} device, which can be no port of a bridge")

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import _changes as c
-from ._errors import FOREIGN, article, did_you_mean, few
+from ._errors import FOREIGN, MISSING, article, did_you_mean, few
 from ._kernel import copy, play
 from ._model import HOST, Address, Device, Endpoint, Link, NextHop, Remembered, Route, State, Vlan, Wanted, device_mark
 from ._plan_connection import carriers
@@ -179,7 +179,9 @@ class Devices:
         else:
             names = state.namespaces[HOST].links if HOST in state.namespaces else ()
             hint = did_you_mean(device.name, names) if device.name else ""
-            self._planner.assume(self._path(end), f"there is no device {device} on the host{hint}", end.namespace)
+            self._planner.assume(
+                self._path(end), f"there is no device {device} on the host{hint}", end.namespace, MISSING
+            )
         return None
 
     def _link(self, end: Endpoint) -> Link:

@@ -164,7 +164,7 @@ problems:
   contains:
     code:
       description: V(foreign) if something of somebody else is in the way, V(connection) if the change would cut the
-        connection by which Ansible is there, else empty.
+        connection by which Ansible is there, V(missing) if something is not there that is needed and not made, else empty.
       type: str
       sample: ""
     path:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 from controller import Controller
@@ -95,6 +97,19 @@ def test_audit_judges_and_lab_repairs(ansible: Controller) -> None:
     assert repaired.diff == found.diff
     assert snapshot() == built
     ansible.run(AUDIT).succeeded()
+
+
+@pytest.mark.once
+def test_audit_of_a_lab_whose_device_is_gone(ansible: Controller, tmp_path: Path) -> None:
+    ip("link", "add", "nic7", "type", "ifb")
+    document = tmp_path / "device.yml"
+    lab = {"name": "edge", "namespaces": {"router": {"interfaces": {"wan": {"device": {"name": "nic7"}}}}}}
+    document.write_text(json.dumps(lab))
+    ansible.run(LAB, "-e", f"topology_file={document}").succeeded()
+    ip("-n", "router", "link", "delete", "wan")
+    found = ansible.run(AUDIT, "-e", f"topology_file={document}").failed()
+    text = "namespaces.router.interfaces.wan.device: there is no device 'nic7' on the host"
+    assert f"the lab edge has drifted, and something is not there that it needs: {text}" in found.words
 
 
 def test_audit_of_a_host_without_the_lab_finds_all_of_it_missing(ansible: Controller) -> None:
