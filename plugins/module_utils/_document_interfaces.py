@@ -94,7 +94,7 @@ def read_device(reader: Reader, value: Any, path: str) -> Device:
         text = "say one of 'name', 'mac' and 'path'" if said else "lacks what it is: 'name', 'mac' or 'path'"
         reader.problem(join(path, said[-1]) if said else path, text)
     elif said == ["name"]:
-        name = reader.name_of_interface(body["name"], join(path, "name"))
+        name = reader.name_of_interface(body["name"], join(path, "name"), is_second=True)
         if name == "lo":
             reader.problem(join(path, "name"), "'lo' is the host's own loopback; the kernel does not let it move")
         return Device(name=name, force=force)

@@ -455,6 +455,8 @@ class State:
     second_names: dict[str, str] = field(default_factory=dict)
     #: Host names and files by the name of a namespace, which need not be there.
     nodes: dict[str, dict[str, NodeSetting]] = field(default_factory=dict)
+    #: Why no files can be put into /etc/netns/NAME, in words, by that name.
+    node_obstacles: dict[str, str] = field(default_factory=dict)
     #: What was found of the namespaces that shall be attached, by the name that they shall have.
     attachments: dict[str, Attachment] = field(default_factory=dict)
     #: Names that somebody else's namespaces have, by a symlink or since they were attached: it lives on without.

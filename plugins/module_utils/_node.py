@@ -57,6 +57,17 @@ def read_all() -> dict[str, dict[str, NodeSetting]]:
     return found
 
 
+def obstacle(name: str) -> str:
+    """Why no files can be put into /etc/netns/NAME, in words; empty if nothing is in the way."""
+    try:
+        with _folder(name, make=False):
+            return ""
+    except NslabError as error:
+        return str(error)
+    except OSError:
+        return ""
+
+
 def files_of(name: str) -> list[str]:
     """The names of all files that are in the place of those in /etc, whoever has put them there."""
     return _names(f"{ETC}/{name}")

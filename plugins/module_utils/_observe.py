@@ -70,6 +70,7 @@ def observe(machine: Machine, wanted: Wanted) -> State:
     _find_attachments(machine, wanted, state, {entry.name: entry for entry in entries})
     if wanted.prune or wanted.absent_namespaces:
         state.nodes = node.read_all()
+        state.node_obstacles = {name: node.obstacle(name) for name, body in wanted.namespaces.items() if body.node}
         links = {entry.name for entry in entries if entry.kind == "symlink"}
         state.borrowed = frozenset(attached.names() | links)
     known: _KnownNames = {}

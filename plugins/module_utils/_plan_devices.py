@@ -21,7 +21,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from . import _changes as c
 from ._errors import FOREIGN, MISSING, article, did_you_mean, few
 from ._kernel import copy, play
-from ._model import HOST, Address, Device, Endpoint, Link, NextHop, Remembered, Route, State, Vlan, Wanted, device_mark
+from ._model import (
+    HOST,
+    Address,
+    Device,
+    Endpoint,
+    Link,
+    NextHop,
+    Remembered,
+    Route,
+    State,
+    Vlan,
+    Wanted,
+    device_mark,
+    origin_of,
+)
 from ._plan_connection import carriers
 
 if TYPE_CHECKING:
@@ -48,7 +62,7 @@ class _Note(NamedTuple):
         macs = (home.get("mac"), home.get("permanent_mac"))
         return any(
             (
-                device.name and device.name == self.entry.object,
+                device.name and device.name in (self.entry.object, *home.get("altnames", ())),
                 device.mac and device.mac in macs,
                 device.path and device.path in home.get("paths", ()),
             )
@@ -193,7 +207,7 @@ class Devices:
         origins = link.origins
         if device.name:
             names = [origin.name for origin in origins] or ([link.name] if at.namespace == HOST else [])
-            return device.name in names
+            return bool(names) and device.name in (*names, *link.altnames)
         noted = [self._notes.get(origin) for origin in origins]
         if any(note is not None and note.is_of(device) for note in noted):
             return True
@@ -522,6 +536,7 @@ class Devices:
             "mac": link.mac,
             "permanent_mac": link.permanent_mac,
             "paths": sorted(link.paths),
+            "altnames": [altname for altname in link.altnames if not origin_of(altname)],
             "up": link.up,
             "master": link.master,
             "port": link.port,

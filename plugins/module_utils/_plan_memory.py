@@ -523,8 +523,10 @@ class Memories:
 def _rank(entry: Remembered) -> tuple[int, int]:
     """What leads to the gateways of routes is added before these. A device has no sysctls of IPv6 below its MTU.
 
-    Sysctls go back after those that they follow.
+    Sysctls go back after those that they follow. Routes go before the addresses and the gateways that they need.
     """
+    if entry.kind == "route":
+        return -2, " via " not in (entry.after or "")
     if entry.kind == "mtu":
         return -1, 0
     place = _LATER.index(entry.kind) + 1 if entry.kind in _LATER else 0

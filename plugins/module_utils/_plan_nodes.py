@@ -61,6 +61,10 @@ class Nodes:
         setting = NodeSetting("" if what == HOSTNAME else self._wanted.lab, value)
         if there == setting:
             return
+        obstacle = self._planner.state.node_obstacles.get(wanted.name)
+        if what != HOSTNAME and obstacle:
+            self._planner.problem(path, obstacle, FOREIGN)
+            return
         if what != HOSTNAME and there and there.lab != self._wanted.lab and not self._wanted.adopt:
             whose = f"belongs to lab {there.lab!r}" if there.lab else "is not this lab's"
             text = f"/etc/netns/{wanted.name}/{what} exists already and {whose}; remove it, or take it over with "

@@ -115,13 +115,15 @@ class Reader:
             self.problem(path, problem)
         return name
 
-    def name_of_interface(self, value: Any, path: str) -> str:
+    def name_of_interface(self, value: Any, path: str, is_second: bool = False) -> str:
+        """The name of an interface, or one of its second ones (altname), which may be longer."""
         name = self.string(value, path, "surrogateescape")
         if not isinstance(value, str) or name != value:
             return name
         length = len(name.encode("utf-8", "surrogateescape"))
-        if not 1 <= length <= 15:
-            self.problem(path, f"{name!r} is {length} bytes long; an interface name has 1 to 15 (IFNAMSIZ)")
+        longest, constant = (127, "ALTIFNAMSIZ") if is_second else (15, "IFNAMSIZ")
+        if not 1 <= length <= longest:
+            self.problem(path, f"{name!r} is {length} bytes long; an interface name has 1 to {longest} ({constant})")
         elif name in (".", ".."):
             self.problem(path, f"{name!r} is no name for an interface")
         elif any(c in "/:%\0" or c.isspace() for c in name):

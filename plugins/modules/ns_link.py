@@ -35,7 +35,8 @@ options:
     suboptions:
       name:
         description:
-          - Its name on the host. One of O(device.name), O(device.mac) and O(device.path) is required.
+          - Its name on the host, or a second one that it has there (C(altname)). One of O(device.name), O(device.mac)
+            and O(device.path) is required.
         type: str
       mac:
         description:

@@ -218,6 +218,22 @@ def test_a_device_is_found_by_its_mac(device: Document) -> None:
     is_as(before)
 
 
+@pytest.mark.parametrize("name", ["enp0s9", "a-name-that-is-too-long-for-a-first-one"])
+def test_a_device_is_found_by_a_second_name(name: str) -> None:
+    if name != "enp0s9":
+        ip("link", "property", "add", "dev", "eth1", "altname", name)
+    before = host_without_lab_traces()
+    lab = a_lab(device={"name": name})
+    assert run(lab, check=True) == run(lab) != []
+    assert run(lab) == []
+    assert link("router", "wan")["mtu"] == 1450
+    by_hand("home")
+    assert run(lab) != []
+    assert run(lab) == []
+    gone()
+    is_as(before)
+
+
 def test_of_several_with_one_mac_the_user_says_which() -> None:
     ip("link", "set", "tap1", "address", MAC)
     said = refused(a_lab(device={"mac": MAC}))

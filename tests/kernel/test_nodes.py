@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.nslab.netns.plugins.module_utils._errors import StepFailed
+from ansible_collections.nslab.netns.plugins.module_utils import _node
+from ansible_collections.nslab.netns.plugins.module_utils._errors import NslabError, Refused
 from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
+from ansible_collections.nslab.netns.plugins.module_utils._model import NodeSetting
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, routed
 from applying import fail_each_call, host_without_lab_traces, kill_at, netns, refused, run
 from throwaway import differences, ip, own_etc
@@ -191,6 +193,9 @@ def test_nobody_directs_what_is_written(tmp_path: Path, what: str) -> None:
             os.chown(ETC / "server", 65534, 65534)
         else:
             (ETC / "server").chmod(0o777)
-    with pytest.raises(StepFailed, match=r"cannot use /etc/netns/server: .*it has to be root's own folder"):
-        run(machines())
+    for check in (True, False):
+        with pytest.raises(Refused, match=r"cannot use /etc/netns/server: .*it has to be root's own folder"):
+            run(machines(), check=check)
+    with pytest.raises(NslabError, match="cannot use /etc/netns/server"):
+        _node.write("server", "hosts", NodeSetting("routed", HOSTS))
     assert list(elsewhere.iterdir()) == []

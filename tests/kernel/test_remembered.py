@@ -114,6 +114,22 @@ def test_collecting_two_labs_gives_all_of_it_back(second: str) -> None:
     is_as(before)
 
 
+@pytest.mark.parametrize("first", ["address", "route"])
+def test_a_route_goes_with_the_address_that_it_needs(first: str) -> None:
+    fresh = host_without_lab_traces()
+    address = {"interfaces": {"d0": {"addresses": ["198.51.100.1/24"]}}}
+    route = {"routes": [{"to": "100.64.0.0/16", "via": "198.51.100.9"}]}
+    if first == "route":
+        ip("address", "add", "198.51.100.1/24", "dev", "d0")
+        run(on_the_host("one", **route))
+        ip("address", "delete", "198.51.100.1/24", "dev", "d0")
+    run(on_the_host("one", **address, **route))
+    told = ["remove route host 100.64.0.0/16 via 198.51.100.9 dev d0", "remove address host:d0 198.51.100.1/24"]
+    assert run(on_the_host("one"), check=True) == run(on_the_host("one")) == told
+    run(on_the_host("one"), absent=True)
+    assert not differences(fresh, host_without_lab_traces())
+
+
 def test_a_way_of_a_route_comes_back() -> None:
     ip("address", "add", "2001:db8:77::2/64", "dev", "d1", "nodad")
     ip("address", "add", "192.0.77.2/24", "dev", "d1")
