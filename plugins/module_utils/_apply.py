@@ -115,6 +115,8 @@ class Application:
         self._confs: dict[Endpoint, bytes] = {}
         #: The sysctls that devices had when they came home, of those that were set then.
         self._confs_at_home: dict[Endpoint, dict[str, str]] = {}
+        #: Where links should be that were moved, but did not get their other name.
+        self._half_moved: set[Endpoint] = set()
         self._takes_back = False
         #: What was found in the place of rules of translation, by namespace.
         self._iptables_before: dict[str, iptables.Before] = {}
@@ -135,6 +137,15 @@ class Application:
             for step in together:
                 self._stops.check(self.roll_back)
                 self._apply_step(step)
+        try:
+            self._hand_over()
+        except (NslabError, OSError) as error:
+            raise StepFailed("what other labs remember", "", _words(error), self.roll_back()) from error
+        except BaseException:
+            self.roll_back()
+            raise
+
+    def _hand_over(self) -> None:
         # What goes over to another lab is for a while in both files: after a run that is killed, it does it again.
         for lab, entries in self._plan.handed_over.items():
             self._heirs[lab] = memory.recall(lab)
@@ -200,6 +211,8 @@ class Application:
         """Has a step that failed done a part of its work? Some set several things, and stop at the one that fails."""
         if isinstance(change, c.RestoreConf):
             return change.end in self._confs_at_home
+        if isinstance(change, c.MoveLink):
+            return change.to in self._half_moved
         if not isinstance(change, (c.SetLink, c.SetBridge, c.SetPort, c.SetVlans)):
             return False
         try:
@@ -526,11 +539,25 @@ class Application:
         index = self._index(change.end)
         target = self._machine.handle(change.to.namespace)
         self._note_conf(change.end)
-        encode.move_link(self._machine.session(change.end.namespace), index, target.fd, change.to.interface)
+        try:
+            encode.move_link(self._machine.session(change.end.namespace), index, target.fd, change.to.interface)
+        except KernelError:
+            self._find_half_moved(change)
+            raise
         # The kernel keeps the index if it is free in the other namespace, else it gives a new one.
         self._learn_index(change.to, "moved")
         self._restore_conf(change.to)
         self._give_conf(change.to, dict(change.conf))
+
+    def _find_half_moved(self, change: c.MoveLink) -> None:
+        """The kernel moves a link first and gives it its other name then (do_setlink()), which may fail."""
+        if change.end.namespace == change.to.namespace:
+            return
+        here = decode.link(self._machine.session(change.end.namespace), name=change.end.interface)
+        there = decode.link(self._machine.session(change.to.namespace), name=change.end.interface)
+        if here is None and there is not None:
+            self._half_moved.add(change.to)
+            self._indexes[change.to.namespace][change.to.interface] = there.ifindex
 
     def _set_altname(self, change: c.SetAltname) -> None:
         session, index = self._machine.session(change.end.namespace), self._index(change.end)
@@ -541,9 +568,15 @@ class Application:
 
     def _restore_home_conf(self, change: c.RestoreConf) -> None:
         """Set the sysctls of a device that has come home as they were; or, to take that back, as before."""
-        before = self._give_conf(change.end, dict(change.settings) or self._confs_at_home.get(change.end, {}))
-        if change.settings:
-            self._confs_at_home[change.end] = before
+        if change.is_a_way_back:
+            self._give_conf(change.end, self._confs_at_home.get(change.end, {}))
+        elif change.lost:
+            found = decode.link(self._machine.session(change.end.namespace), index=self._index(change.end))
+            self._confs_at_home[change.end] = conf.settings(found.af_spec) if found else {}
+            self._restore_ipv6(change.end)
+        else:
+            wanted = {**dict(change.like_others), **dict(change.settings)}
+            self._confs_at_home[change.end] = self._give_conf(change.end, wanted)
 
     def _give_conf(self, end: Endpoint, wanted: Mapping[str, str]) -> dict[str, str]:
         """Set sysctls of a link. Returns what those were that have changed."""
@@ -551,8 +584,12 @@ class Application:
             return {}
         found = decode.link(self._machine.session(end.namespace), index=self._index(end))
         af_spec = found.af_spec if found else b""
-        differing, now = conf.differing(wanted, af_spec), conf.settings(af_spec)
         with self._machine.entered(end.namespace):
+            said = {
+                name: sysctl.read(conf.key("all", name)) if value == "all" else value for name, value in wanted.items()
+            }
+            differing = conf.differing({name: value for name, value in said.items() if value is not None}, af_spec)
+            now = conf.settings(af_spec)
             for name, value in differing.items():
                 sysctl.write(conf.key(end.interface, name), value)
         return {name: now[name] for name in differing}
@@ -560,8 +597,8 @@ class Application:
     def _own_conf(self, entry: Remembered) -> str | None:
         """The memory of a device with its sysctls: with those that others have not by default, and with the others.
 
-        Of the latter it keeps those of IPv6, which have the default once only (ipv6_add_dev()), but for those that are
-        passed on to all. Those of IPv4 follow the default until they are set (devinet_copy_dflt_conf()).
+        Those of IPv6 have the default once only (ipv6_add_dev()), but some are passed on from ``all`` later, too. Those
+        of IPv4 follow the default until they are set (devinet_copy_dflt_conf()), and need no note where they do.
         """
         home = json.loads(entry.before or "{}")
         found = None
@@ -574,9 +611,11 @@ class Application:
         with self._machine.entered(entry.namespace):
             for name, value in conf.settings(found.af_spec).items():
                 family, _slash, word = name.partition("/")
-                if sysctl.read(conf.key("default", name)) not in (None, value):
+                if family == "ipv6" and word in PASSED_ON and sysctl.read(conf.key("all", name)) == value:
+                    home["like_others"][name] = "all"
+                elif sysctl.read(conf.key("default", name)) not in (None, value):
                     home["conf"][name] = value
-                elif family == "ipv6" and word not in PASSED_ON:
+                elif family == "ipv6":
                     home["like_others"][name] = value
         return json.dumps(home)
 

@@ -233,7 +233,7 @@ class MoveLink(NamedTuple):
 
     Within one namespace it gets another name, and nothing else happens.
 
-    ``conf`` has the sysctls of the link that it shall have there as it had them before, whatever is the default by now.
+    ``conf`` has sysctls that it shall have there as it had them before, whatever is the default (see RestoreConf).
     """
 
     end: Endpoint
@@ -261,18 +261,25 @@ class SetAltname(NamedTuple):
 
 
 class RestoreConf(NamedTuple):
-    """Give a device that is home again the sysctls that it had there, as far as they were its own.
+    """Give a device that is home again the sysctls that it had there: its own, and those that were like the default.
 
-    Without any: those that it had before such a change.
+    With ``lost``: those of IPv6 that are noted since an MTU has taken them. Without any: those that it had before such
+    a change. A value ``all`` is the one that is set for all links by then.
     """
 
     end: Endpoint
     settings: tuple[tuple[str, str], ...]
     path: str = ""
+    like_others: tuple[tuple[str, str], ...] = ()
+    lost: bool = False
 
     def describe(self) -> Description:
         words = ", ".join(f"{key.rpartition('/')[2]} = {value}" for key, value in self.settings)
-        return Description("change", "sysctl", *self.end, "", f"sysctls {self.end} {words}".rstrip())
+        return Description("change", "sysctl", *self.end, "", f"sysctls {self.end} {words or 'as before'}")
+
+    @property
+    def is_a_way_back(self) -> bool:
+        return not (self.settings or self.like_others or self.lost)
 
 
 class SetLink(NamedTuple):

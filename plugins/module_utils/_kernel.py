@@ -320,7 +320,7 @@ def _set_altname(state: State, change: c.SetAltname) -> list[c.Change]:
 
 
 def _restore_conf(_state: State, change: c.RestoreConf) -> list[c.Change]:
-    return [c.RestoreConf(change.end, ())] if change.settings else []
+    return [] if change.is_a_way_back else [c.RestoreConf(change.end, ())]
 
 
 def _set_link(state: State, change: c.SetLink) -> list[c.Change]:

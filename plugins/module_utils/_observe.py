@@ -278,6 +278,12 @@ def _sysctl_keys(wanted: Wanted, state: State) -> dict[str, set[str]]:
         elif entry.kind == "lost address":
             disabling = (disable_ipv6_of(device_of(entry)), disable_ipv6_of("all"))
             keys.setdefault(entry.namespace, set()).update(disabling)
+    notes = (state.remembered, *state.claims.values())
+    host = wanted.namespaces.get(HOST)
+    ipv6 = (a for link in host.links.values() for a in link.addresses if a.value.family == 6) if host else ()
+    if any(entry.kind == "device" for entries in notes for entry in entries) or any(True for _address in ipv6):
+        # What comes to the host, or is made there, takes that.
+        keys.setdefault(HOST, set()).update((disable_ipv6_of("default"), disable_ipv6_of("all")))
     return keys
 
 

@@ -192,8 +192,9 @@ class Planner:
     def do(self, change: c.Change, remember: Remembered | None = None, *more: Remembered | None) -> None:
         undo = tuple(play(self.state, change))
         memories: tuple[Remembered, ...] = ()
-        if remember:
+        if remember or (isinstance(change, c.SetLink) and self.is_ours(change.end)):
             self.memories.spare_settings(change)
+        if remember:
             memories = (*self.memories.of_losses(remember, undo), *filter(None, more), remember)
         self.result.steps.append(c.Step(change, undo, memories))
 
@@ -343,7 +344,10 @@ class Planner:
             return
         for end, other in (wire.ends, wire.ends[::-1]):
             link = self.state.link(end)
-            if link is None or (link.kind == "veth" and link.peer == other):
+            if link is None:
+                self.is_second_name(end, wire.path)
+                continue
+            if link.kind == "veth" and link.peer == other:
                 continue
             if self.wanted.lab and link.lab == self.wanted.lab and link.kind in ("veth", "bridge"):
                 yield end
@@ -355,6 +359,16 @@ class Planner:
             owner = f" (of lab {link.lab!r})" if link.lab else ""
             text = f"{end}{owner} exists already and {fact}; remove or rename it, or choose another name"
             self.problem(wire.path, text, FOREIGN)
+
+    def is_second_name(self, end: Endpoint, path: str, but: Endpoint | None = None) -> bool:
+        """Refuse a name that a link cannot get, as another link has it as a second one (altname)."""
+        namespace = self.state.namespaces.get(end.namespace)
+        for link in namespace.links.values() if namespace else ():
+            if end.interface in link.altnames and Endpoint(end.namespace, link.name) != but:
+                text = f"{end.interface!r} is a second name (altname) of {end.namespace}:{link.name}"
+                self.problem(path, f"{text}; choose another name, or take that away from it", FOREIGN)
+                return True
+        return False
 
     def _misplaced(self, wire: Wire) -> c.MoveLink | None:
         """The move that makes the wire right, if one end of it only sits in the wrong namespace."""
@@ -594,7 +608,7 @@ class Planner:
             if link is None:
                 names = did_you_mean(end.interface, namespace.links)
                 text = f"there is no link {end.interface!r} in the namespace {end.namespace}{names}"
-                self.assume(wanted.path, text, end.namespace, "" if self._owns(namespace) else MISSING)
+                self.assume(wanted.path, text, end.namespace)
                 namespace.links[end.interface] = link = Link(end.interface, 0, mtu=0)
             self._refuse_what_others_made(end, link, wanted)
             self._set_link(end, link, wanted)
@@ -735,8 +749,11 @@ class Planner:
             text = f"{address.address!r} is an IPv6 address, but {end} has an MTU of {link.mtu}: IPv6 needs at least"
             self.problem(item.path, f"{text} {IPV6_MIN_MTU}")
             return
-        key = disable_ipv6_of(end.interface)
-        if address.family == 6 and self.state.namespaces[end.namespace].sysctls.get(key) == "1":
+        key, sysctls = disable_ipv6_of(end.interface), self.state.namespaces[end.namespace].sysctls
+        if sysctls.get(key) is None:
+            # It is made by this plan.
+            key = disable_ipv6_of("default")
+        if address.family == 6 and sysctls.get(key) == "1":
             text = f"{address.address!r} is an IPv6 address, but {end} takes none: {name_of(key)} is 1 there"
             self.problem(item.path, f"{text}; say 0 of it, or leave the address out")
             return
@@ -940,6 +957,10 @@ class Planner:
 
     def assume(self, path: str, text: str, namespace: str = "", code: str = "") -> None:
         """Take something for granted. What is in a namespace that is itself taken for granted goes without saying."""
+        there = self.before.namespaces.get(namespace)
+        if there and self.wanted.whole and not self._owns(there):
+            # What a whole document needs there, somebody else has to provide.
+            code = MISSING
         if namespace not in self.assumed:
             self.result.assumptions.append(Problem(path, text, code))
 

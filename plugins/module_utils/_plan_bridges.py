@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from . import _changes as c
-from ._errors import FOREIGN, MISSING, article, did_you_mean, few
+from ._errors import FOREIGN, article, did_you_mean, few
 from ._kernel import mark_of, smallest_mtu
 from ._model import (
     BRIDGE_DEFAULTS,
@@ -76,6 +76,8 @@ class Bridges:
         lab = self._wanted.lab
         for end, wanted, bridge in self._bridges():
             link = self._planner.state.link(end)
+            if link is None and bridge.create:
+                self._planner.is_second_name(end, wanted.path)
             if link is None or link.kind == "bridge":
                 continue
             if bridge.create and lab and link.lab == lab:
@@ -198,7 +200,7 @@ class Bridges:
         if link is None:
             hint = did_you_mean(port.name, links)
             text = f"there is no link {port.name!r} in the namespace {end.namespace}{hint}"
-            planner.assume(port.path, text, end.namespace, MISSING)
+            planner.assume(port.path, text, end.namespace)
             links[port.name] = link = Link(port.name, 0, mtu=0)
         if link.kind in ("bridge", "loopback"):
             planner.problem(port.path, f"{end} is {article(link.kind)} device, which can be no port of a bridge")

@@ -23,6 +23,7 @@ from ._errors import FOREIGN, MISSING, article, did_you_mean, few
 from ._kernel import copy, play
 from ._model import (
     HOST,
+    IPV6_MIN_MTU,
     Address,
     Device,
     Endpoint,
@@ -37,6 +38,7 @@ from ._model import (
     origin_of,
 )
 from ._plan_connection import carriers
+from ._sysctl_keys import disable_ipv6_of
 
 if TYPE_CHECKING:
     from ._plan import Planner
@@ -205,12 +207,12 @@ class Devices:
         if link.kind == "loopback":
             return False
         origins = link.origins
-        if device.name:
-            names = [origin.name for origin in origins] or ([link.name] if at.namespace == HOST else [])
-            return bool(names) and device.name in (*names, *link.altnames)
         noted = [self._notes.get(origin) for origin in origins]
         if any(note is not None and note.is_of(device) for note in noted):
             return True
+        if device.name:
+            names = [origin.name for origin in origins] or ([link.name] if at.namespace == HOST else [])
+            return bool(names) and device.name in (*names, *link.altnames)
         return device.mac in (link.mac, link.permanent_mac) if device.mac else device.path in link.paths
 
     def _is_unmarked(self, end: Endpoint, link: Link, device: Device) -> bool:
@@ -338,6 +340,8 @@ class Devices:
         """What is the lab's own, and where a device shall be. What is not is refused."""
         for end, at in self._places.items():
             link = self._planner.state.link(end)
+            if self._planner.is_second_name(end, self._path(end), but=at):
+                continue
             if at == end or link is None:
                 continue
             if self._lab and link.lab == self._lab and link.kind in ("veth", "bridge"):
@@ -361,7 +365,8 @@ class Devices:
             )
         self._move(end, home, conf=_settings(note.home, "like_others") if note else ())
         if note:
-            self._restore(home, note)
+            self._restore(home, note, has_moved=end.namespace != HOST)
+            self._restore_altnames(home, note.home.get("altnames", ()))
             self._forget(note)
         for altname in [device_mark(*other) for other in link.origins]:
             planner.do(c.SetAltname(home, altname, is_added=False))
@@ -369,10 +374,24 @@ class Devices:
             if at == end:
                 self._places[demand] = home
 
+    def _names_beside(self, namespace: str, but: Endpoint) -> set[str]:
+        """The names that links have in a namespace, first ones and others."""
+        links = [link for at, link in self._planner.state.links() if at.namespace == namespace and at != but]
+        return {name for link in links for name in (link.name, *link.altnames)}
+
+    def _restore_altnames(self, home: Endpoint, altnames: Iterable[str]) -> None:
+        taken = self._names_beside(HOST, home) | {home.interface}
+        for altname in altnames:
+            if altname in self._link(home).altnames:
+                continue
+            if altname in taken:
+                text = f"{home} was called {altname!r}, too, which is the name of another link by now"
+                self._planner.result.warnings.append(text)
+            else:
+                self._planner.do(c.SetAltname(home, altname))
+
     def _free_name(self, end: Endpoint, name: str) -> str:
-        others = [link for at, link in self._planner.state.links() if at.namespace == HOST and at != end]
-        taken = {word for link in [*others, self._link(end)] for word in link.altnames}
-        taken |= {link.name for link in others}
+        taken = self._names_beside(HOST, end)
         names = [name, end.interface, *(f"dev{i}" for i in range(len(taken) + 1))]
         return next(word for word in names if word not in taken)
 
@@ -393,6 +412,10 @@ class Devices:
         link = self._link(end)
         if end == to:
             return
+        # The kernel moves a link before it finds that it cannot be called so.
+        beside = self._names_beside(to.namespace, end) | {to.interface}
+        for altname in [altname for altname in link.altnames if altname in beside]:
+            self._planner.do(c.SetAltname(end, altname, is_added=False, path=path))
         if end.namespace == to.namespace:
             # Before Linux 6.2 a link has to be down for another name. All but its first address get new labels.
             if link.up:
@@ -403,7 +426,7 @@ class Devices:
                     self._planner.do(c.RemoveAddress(end, address, path))
         self._planner.do_noted(c.MoveLink(end, to, path, conf), note)
 
-    def _restore(self, end: Endpoint, note: _Note) -> None:
+    def _restore(self, end: Endpoint, note: _Note, has_moved: bool) -> None:
         planner, home, link = self._planner, note.home, self._link(end)
         mtu = home["mtu"] if home["mtu"] != link.mtu else None
         mac = home["mac"] if home["mac"] and home["mac"] != link.mac else None
@@ -414,14 +437,16 @@ class Devices:
                 planner.do(c.SetUp(end, False))
             planner.do(c.SetLink(end, mtu=mtu, mac=mac, before=before))
         # Those of IPv6 are there only with an MTU that is large enough for it.
-        conf = _settings(home, "conf")
-        if conf:
-            planner.do(c.RestoreConf(end, conf))
+        conf, like_others = _settings(home, "conf"), _settings(home, "like_others")
+        # It may have come home by other hands, or by those of a run that was killed.
+        if conf or (like_others and not has_moved):
+            planner.do(c.RestoreConf(end, conf, like_others=like_others))
         self._restore_master(end, link, home)
         if bool(home["up"]) != link.up:
             planner.do(c.SetUp(end, bool(home["up"])))
+        takes_ipv6 = self._takes_ipv6(home)
         for words in home["addresses"]:
-            self._restore_address(end, link, note.entry.object, Address(*words))
+            self._restore_address(end, link, note.entry.object, Address(*words), takes_ipv6)
         for words in home["routes"]:
             self._restore_route(self._renamed(end, note, _route(words)))
 
@@ -441,7 +466,15 @@ class Devices:
         if vlans != link.vlans:
             planner.do(c.SetVlans(end, vlans, link.vlans))
 
-    def _restore_address(self, end: Endpoint, link: Link, old: str, address: Address) -> None:
+    def _takes_ipv6(self, home: Mapping[str, Any]) -> bool:
+        """Will a device that has come home take IPv6 addresses? By its own setting, or by that of all links."""
+        name = "ipv6/disable_ipv6"
+        disabled = {**dict(home.get("like_others") or {}), **dict(home.get("conf") or {})}.get(name, "default")
+        if disabled in ("all", "default"):
+            disabled = self._planner.state.namespaces[HOST].sysctls.get(disable_ipv6_of(disabled))
+        return disabled != "1" and int(home["mtu"]) >= IPV6_MIN_MTU
+
+    def _restore_address(self, end: Endpoint, link: Link, old: str, address: Address, takes_ipv6: bool) -> None:
         if address.label.startswith(f"{old}:"):
             address = address._replace(label=f"{end.interface}:{address.label.partition(':')[2]}"[:15])
         if any(address.ip == other.ip for other in link.addresses):
@@ -450,6 +483,9 @@ class Devices:
         owner = next((o.name for o in links if any(address.ip.ip == other.ip.ip for other in o.addresses)), "")
         if owner and owner != end.interface:
             text = f"{end} had the address {address}, which {owner} has by now; it is not added again"
+            self._planner.result.warnings.append(text)
+        elif address.family == 6 and not takes_ipv6:
+            text = f"{end} had the address {address}, and takes no IPv6 addresses now; it is not added again"
             self._planner.result.warnings.append(text)
         else:
             self._planner.do(c.AddAddress(end, address))

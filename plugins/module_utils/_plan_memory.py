@@ -95,12 +95,14 @@ class Memories:
         before = self._planner.before
         for lab, entry in (claim for claims in self._claims.values() for claim in claims):
             is_lost = _is_there(before, entry) and not _is_there(self._planner.state, entry)
-            if not is_lost or lab in self._wanted.going:
+            namespace = self._planner.state.namespaces.get(entry.namespace)
+            if not is_lost or lab in self._wanted.going or namespace is None or namespace.lab == self._wanted.lab:
                 continue
-            if entry.namespace in self._planner.state.namespaces:
-                where = f"{entry.namespace}:{device_of(entry)}" if entry.kind == "address" else entry.namespace
-                what = f"takes the {entry.kind} {where} {entry.after} along, which the lab {lab!r} needs"
-                self._refuse(self._taker(entry), what)
+            where = f"{entry.namespace}:{device_of(entry)}" if entry.kind == "address" else entry.namespace
+            thing = name_of(entry.object) if entry.kind == "sysctl" else f"{entry.kind} {where} {entry.after}"
+            is_here = entry.kind == "route" and any(str(route) == entry.after for route in namespace.routes)
+            what = f"takes {'the gateway of ' if is_here else ''}the {thing} along, which the lab {lab!r} needs"
+            self._refuse(self._taker(entry), what)
 
     def _taker(self, entry: Remembered) -> c.Change:
         """The change of the plan that takes along what an entry is about."""
@@ -245,9 +247,15 @@ class Memories:
 
     def _give_up_conf(self, entry: Remembered, namespace: Namespace) -> None:
         """Sysctls come back with IPv6, which is when the MTU allows it."""
-        link = namespace.links.get(entry.object)
+        link, found = (
+            namespace.links.get(entry.object),
+            self._planner.before.link(Endpoint(namespace.name, entry.object)),
+        )
         if link and link.mtu < IPV6_MIN_MTU:
             self._keep(entry)
+        elif found and found.mtu >= IPV6_MIN_MTU:
+            # Somebody, or a run that was killed, has brought back IPv6 alone.
+            self._planner.do(c.RestoreConf(Endpoint(namespace.name, entry.object), (), lost=True))
 
     def _sets(self, entry: Remembered) -> bool:
         wanted = self._wanted.namespaces.get(entry.namespace)
@@ -560,14 +568,18 @@ def _secondaries(link: Link, address: Address) -> list[Address]:
 
 
 def _is_there(state: State, entry: Remembered) -> bool:
-    """Is the address or the route there that an entry is about?"""
+    """Is it there what an entry is about: an address, a route with all that it needs, or the link of a sysctl?"""
     namespace = state.namespaces.get(entry.namespace)
-    if namespace is None or entry.kind not in ("address", "route"):
+    if namespace is None:
         return False
     if entry.kind == "route":
-        return any(str(route) == entry.after for route in namespace.routes)
+        return any(str(route) == entry.after and not hindrance(namespace, route) for route in namespace.routes)
     link = namespace.links.get(device_of(entry))
-    return link is not None and _is_one_of(entry.after or "", link.addresses)
+    if link is None:
+        return False
+    if entry.kind == "sysctl":
+        return link.index == entry.ifindex
+    return entry.kind == "address" and _is_one_of(entry.after or "", link.addresses)
 
 
 def _is_one_of(address: str, addresses: Iterable[Address]) -> bool:

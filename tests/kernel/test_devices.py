@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -13,14 +14,15 @@ from typing import Any
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _devices, _observe, _options
 from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
-from ansible_collections.nslab.netns.plugins.module_utils._errors import Refused
+from ansible_collections.nslab.netns.plugins.module_utils._errors import Refused, StepFailed
 from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
 from ansible_collections.nslab.netns.plugins.module_utils._model import Connection
+from ansible_collections.nslab.netns.plugins.module_utils._plan import Planner
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from applying import fail_each_call, host_without_lab_traces, kill_at, module, netns, refused, run, veth, words
 from test_attach import Start, start
 from test_ownership import collect, files
-from throwaway import differences, eventually, ip, ip_json, ping, within
+from throwaway import differences, eventually, ip, ip_json, ping, sysctls, within
 
 __all__ = ["start"]
 
@@ -232,6 +234,83 @@ def test_a_device_is_found_by_a_second_name(name: str) -> None:
     assert run(lab) == []
     gone()
     is_as(before)
+
+
+def test_a_second_name_may_become_the_first_one() -> None:
+    before = host_without_lab_traces()
+    lab = a_lab(inner="enp0s9")
+    assert run(lab, check=True) == run(lab) != []
+    assert run(lab) == []
+    assert link("router", "enp0s9")["altnames"] == ["nslab:edge:eth1"]
+    gone()
+    is_as(before)
+
+
+@pytest.mark.parametrize("is_second", [False, True])
+def test_a_second_name_that_another_link_has_by_now_is_left_to_it(is_second: bool) -> None:
+    run(a_lab())
+    if is_second:
+        ip("link", "property", "add", "dev", "tap1", "altname", "enp0s9")
+    else:
+        ip("link", "add", "enp0s9", "type", "ifb")
+    told = "host:eth1 was called 'enp0s9', too, which is the name of another link by now"
+    predicted = run({"name": "edge"}, absent=True, check=True)
+    assert gone(warned=[told]) == predicted
+    assert "altnames" not in link(None, "eth1")
+
+
+def test_a_name_that_another_link_has_as_a_second_one_is_refused() -> None:
+    before = host_without_lab_traces()
+    netns("router")
+    ip("-n", "router", "link", "property", "add", "dev", "lo", "altname", "wan")
+    said = "'wan' is a second name (altname) of router:lo; choose another name, or take that away from it"
+    with pytest.raises(Refused, match=re.escape(said)):
+        run(a_lab(), adopt=True)
+    with pytest.raises(Refused, match="'enp0s9' is a second name"):
+        veth("enp0s9", "host", "b", "router")
+    ip("netns", "delete", "router")
+    is_as(before)
+
+
+def test_a_move_that_the_kernel_does_by_half_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It moves a link before it gives it its other name, and leaves it there if that is not possible."""
+    netns("router")
+    before = host_without_lab_traces()
+    ip("-n", "router", "link", "property", "add", "dev", "lo", "altname", "wan")
+    monkeypatch.setattr(Planner, "is_second_name", lambda *_arguments, **_more: False)
+    with pytest.raises(StepFailed, match="Everything that this run had done was taken back"):
+        moved(lab="edge")
+    ip("-n", "router", "link", "property", "del", "dev", "lo", "altname", "wan")
+    is_as(before)
+
+
+@pytest.mark.parametrize("where", ["default", "all"])
+def test_a_device_comes_home_to_a_host_without_ipv6(where: str) -> None:
+    run(a_lab())
+    within(None, "sysctl", "-w", f"net.ipv6.conf.{where}.disable_ipv6=1")
+    warned = ["host:eth1 had the address 2001:db8::2/64 nodad, and takes no IPv6 addresses now; it is not added again"]
+    predicted = run({"name": "edge"}, absent=True, check=True)
+    if where == "all":
+        warned.append("the route host 2001:db8:9::/64 via 2001:db8::1 dev eth1 has gone and is not added again")
+    # What is set for new links is nothing to one that was there before.
+    assert gone(warned=warned if where == "all" else []) == predicted
+    assert gone() == []
+    ipv6 = [address["local"] for address in link(None, "eth1")["addr_info"] if address["family"] == "inet6"]
+    assert ipv6 == ([] if where == "all" else ["2001:db8::2"])
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_sysctls_come_home_in_spite_of_a_kill(count: int) -> None:
+    run(a_lab())
+    for name in ("accept_ra_defrtr", "accept_redirects"):
+        within(None, "sysctl", "-w", f"net.ipv6.conf.default.{name}=0")
+    if count == 0:
+        by_hand("home and renamed")
+    else:
+        assert kill_at(count, {"name": "edge"})
+    gone()
+    found = sysctls(None, r"^net\.ipv6\.conf\.eth1\.(accept_redirects|accept_ra_defrtr|accept_ra)$")
+    assert sorted(found.values()) == ["0", "1", "1"]
 
 
 def test_of_several_with_one_mac_the_user_says_which() -> None:

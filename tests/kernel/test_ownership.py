@@ -158,6 +158,57 @@ def test_what_another_lab_needs_of_a_lab_is_spared(how: str) -> None:
     assert not differences(fresh, host_without_lab_traces())
 
 
+def test_a_gateway_that_another_lab_needs_is_spared() -> None:
+    document = a_wire("10.77.0.1/24")
+    document["namespaces"]["host"]["interfaces"]["h-one"]["addresses"].append("10.88.0.1/24")
+    run(document)
+    run(on_the_host("two", routes=[{"to": "10.78.0.0/16", "via": "10.77.0.2"}]))
+    # The kernel would keep the route, as the link has another address, and would not take it again.
+    said = "this takes the gateway of the route host 10.78.0.0/16 via 10.77.0.2 dev h-one along"
+    assert said in refused(a_wire("10.88.0.1/24"))
+
+
+@pytest.mark.parametrize("change", [{"mtu": 1000}, None])
+def test_sysctls_of_another_lab_on_a_labs_own_link_are_spared(change: Document | None) -> None:
+    document = a_wire("10.77.0.1/24")
+    run(document)
+    two = on_the_host("two", sysctls={"net.ipv6.conf.h-one.accept_ra": 0})
+    run(two)
+    if change:
+        document["namespaces"]["host"]["interfaces"]["h-one"].update(change)
+    else:
+        document = {"name": "one", "namespaces": {"one-a": {}}}
+    said = refused(document)
+    assert "takes" in said
+    assert "net.ipv6.conf.h-one.accept_ra along, which the lab 'two' needs" in said
+    assert run(two) == []
+
+
+def test_a_handing_over_that_fails_is_taken_back() -> None:
+    both = {"net.ipv4.conf.lo.rp_filter": 1, "net.ipv4.conf.all.accept_local": 1}
+    run(on_the_host("one", sysctls=both))
+    run(on_the_host("two", sysctls={"net.ipv4.conf.lo.rp_filter": 1}))
+    before = snapshot()
+    os.mkdir("/run/nslab/lab-two.jsonl.new")
+    with pytest.raises(StepFailed, match="what other labs remember"):
+        run({"name": "one"}, absent=True)
+    os.rmdir("/run/nslab/lab-two.jsonl.new")
+    assert not differences(before, snapshot())
+    assert run({"name": "one"}, absent=True) == ["change sysctl host net.ipv4.conf.all.accept_local = 1 -> 0"]
+
+
+@pytest.mark.usefixtures("eth0")
+@pytest.mark.parametrize("where", ["default", "all"])
+def test_a_link_that_will_take_no_ipv6_is_refused_its_address(where: str) -> None:
+    within(None, "sysctl", "-w", f"net.ipv6.conf.{where}.disable_ipv6=1")
+    document = a_wire("2001:db8:7::1/64")
+    said = refused(document)
+    assert "'2001:db8:7::1/64' is an IPv6 address, but host:h-one takes none" in said
+    document["namespaces"]["host"]["sysctls"] = {"net.ipv6.conf.h-one.disable_ipv6": 0}
+    assert run(document) != []
+    assert run(document) == []
+
+
 @pytest.mark.usefixtures("eth0")
 def test_somebody_elses_change_is_told_and_not_overwritten() -> None:
     document = on_the_host("one", **SHARED["sysctl"], interfaces={"eth0": {"mtu": 1400, "addresses": ["192.0.2.9/24"]}})

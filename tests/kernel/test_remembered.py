@@ -16,10 +16,10 @@ from ansible_collections.nslab.netns.plugins.module_utils import _options
 from ansible_collections.nslab.netns.plugins.module_utils import _probing as probing
 from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
-from applying import host_without_lab_traces, refused, run, words
+from applying import host_without_lab_traces, kill_at, refused, run, words
 from test_by_hand import rename, small
 from test_ownership import collect, files, on_the_host
-from throwaway import differences, eventually, ip, ip_json, snapshot, sysctls
+from throwaway import differences, eventually, ip, ip_json, snapshot, sysctls, within
 
 pytestmark = pytest.mark.usefixtures("host")
 
@@ -111,6 +111,16 @@ def test_collecting_two_labs_gives_all_of_it_back(second: str) -> None:
     predicted = engine.run(wanted, check=True)
     assert predicted.warnings == []
     assert collect() == words(predicted)
+    is_as(before)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_kill_on_the_way_back_to_ipv6_loses_no_sysctl(count: int) -> None:
+    within(None, "sysctl", "-w", "net.ipv6.conf.d0.accept_redirects=0")
+    before = host_without_lab_traces()
+    run(of_d0("one", mtu=1000))
+    assert kill_at(count, {"name": "one"})
+    gone("one")
     is_as(before)
 
 
