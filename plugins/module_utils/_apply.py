@@ -32,6 +32,7 @@ from . import _iptables as iptables
 from . import _memory as memory
 from . import _nftables as nftables
 from . import _node as node
+from . import _services as services
 from . import _sysctl as sysctl
 from ._errors import KernelError, NslabError, StepFailed
 from ._kernel import unfollowed
@@ -42,6 +43,7 @@ from ._netlink import conf, decode, encode
 from ._netlink.session import Session
 from ._plan import Plan
 from ._renames import devices_of, followed, inherited, once
+from ._service import ServiceKey
 from ._sysctl_keys import PASSED_ON, ipv6_conf
 
 #: Duplicate address detection takes up to 3 s: a late carrier, a random delay, and the detection itself.
@@ -119,6 +121,8 @@ class Application:
         #: What was found in the place of rules of translation, by namespace.
         self._iptables_before: dict[str, iptables.Before] = {}
         self._nftables_before: dict[str, str] = {}
+        #: The services that were started and not waited for yet.
+        self._starts: list[tuple[c.SetService, services.Start]] = []
 
     def apply(self) -> None:
         """Make all changes, and have other labs remember what they go on needing.
@@ -135,6 +139,7 @@ class Application:
             for step in together:
                 self._stops.check(self.roll_back)
                 self._apply_step(step)
+        self._await_services()
         # What goes over to another lab is for a while in both files: after a run that is killed, it does it again.
         for lab, entries in self._plan.handed_over.items():
             self._heirs[lab] = memory.recall(lab)
@@ -198,6 +203,9 @@ class Application:
 
     def _has_begun(self, change: c.Change) -> bool:
         """Has a step that failed done a part of its work? Some set several things, and stop at the one that fails."""
+        if isinstance(change, c.SetService):
+            # What ran before was ended first.
+            return change.before is not None
         if isinstance(change, c.RestoreConf):
             return change.end in self._confs_at_home
         if not isinstance(change, (c.SetLink, c.SetBridge, c.SetPort, c.SetVlans)):
@@ -252,6 +260,7 @@ class Application:
         """Take back what was done, the last first. Returns what could not be taken back, in words."""
         failed: list[tuple[c.Change, Exception]] = []
         self._takes_back = True
+        self._close_starts()
         for removes, steps in itertools.groupby(reversed(self._journal), _is_undone_by_removal):
             together = list(steps)
             if removes:
@@ -373,6 +382,7 @@ class Application:
             c.RestoreNat: self._restore_nat,
             c.SetSysctl: self._set_sysctl,
             c.SetNode: self._set_node,
+            c.SetService: self._set_service,
         }
         makers[type(change)](change)
 
@@ -633,6 +643,30 @@ class Application:
 
     def _set_node(self, change: c.SetNode) -> None:
         node.write(change.namespace, change.what, change.setting)
+
+    def _set_service(self, change: c.SetService) -> None:
+        handle = self._machine.find(change.namespace)
+        key = ServiceKey(change.namespace, change.name)
+        start = services.write(key, change.service, handle.inode if handle else 0)
+        if start and self._takes_back:
+            with contextlib.closing(start):
+                start.wait()
+        elif start:
+            self._starts.append((change, start))
+
+    def _await_services(self) -> None:
+        """Wait for all services that were started: whether one stays alive takes a time to see."""
+        for change, start in self._starts:
+            try:
+                start.wait()
+            except (NslabError, OSError) as error:
+                raise StepFailed(str(change.describe()), change.path, _words(error), self.roll_back()) from error
+        self._close_starts()
+
+    def _close_starts(self) -> None:
+        for _change, start in self._starts:
+            start.close()
+        self._starts.clear()
 
 
 def _leaves_from(step: c.Step) -> str:
