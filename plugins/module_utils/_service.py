@@ -80,7 +80,7 @@ class Service(NamedTuple):
     inode: int = 0
     #: running; restarting, if it has died and will be started again; stopped; foreign: somebody else's of that name.
     state: str = "running"
-    #: The unit of systemd as somebody has changed it by hand; empty if nobody has.
+    #: The unit of systemd as somebody has changed it by hand, or that there is none; empty if nobody has.
     altered: str = ""
 
 

@@ -65,7 +65,9 @@ def read_all(asked: Iterable[tuple[str, ServiceKey]] = ()) -> dict[ServiceKey, F
         for key, note in notes.items():
             unit = units[key]
             expected = systemd.text(note.lab, key, note.definition, _path(key))
-            altered = unit.text if unit.text not in ("", expected) else ""
+            # Of one that does not run the file may be gone: it is made anew in any case.
+            same = (expected, systemd.NO_FILE) if unit.running.state == "stopped" else (expected,)
+            altered = "" if unit.text in same else unit.text
             service = Service(note.lab, note.definition, unit.running.inode or note.inode, unit.running.state, altered)
             found[key] = Found(service, unit.running, unit=systemd.name(note.lab, key))
         for key, lab in others.items():
@@ -107,7 +109,9 @@ def write(key: ServiceKey, service: Service | None, inode: int) -> Start | None:
         with _folder(key, make=True) as folder:
             if systemd.is_booted():
                 _put(folder, _ENVIRONMENT, systemd.environment(service.definition))
-                unit = service.altered or systemd.text(service.lab, key, service.definition, _path(key))
+                unit = service.altered
+                if unit in ("", systemd.NO_FILE):
+                    unit = systemd.text(service.lab, key, service.definition, _path(key))
                 return systemd.start(systemd.name(service.lab, key), unit)
             return supervised.start(key, service.definition, inode, folder)
     except BaseException:

@@ -4,8 +4,8 @@
 
 """Services as units of systemd, in /run/systemd/system, which end with the boot as labs do.
 
-A unit names the namespace, and the files of /etc/netns that go in the place of those in /etc. Its command goes through
-a shell that enters the node's UTS namespace if there is one, for which systemd has no setting.
+A unit names the namespace. Its command goes through a shell that does what systemd has no setting for: it puts the
+files of /etc/netns in the place of those in /etc, as many as there are, and enters the node's UTS namespace.
 
 Private to the collection: no stable interface.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import time
@@ -22,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from ._errors import NslabError
-from ._model import HOST, NODE_FILES
+from ._model import HOST
 from ._service import SETTLE_SECONDS, STOP_SECONDS, Definition, Running, ServiceKey
 
 #: Where units live that are gone after a reboot; it is there if systemd is process 1 (sd_booted(3)).
@@ -36,20 +37,35 @@ _PROPERTIES = (
     "ExecMainStatus", "Result", "FragmentPath",
 )  # fmt: skip
 
-#: $1: the namespace; $2 and $3: the user and the group, empty for root's; the rest: the command, which finds itself on
-#: a machine of that namespace's name. The variables of the service hold here, so the programs are named by their paths.
-_ENTER = """u=/run/nslab/uts/$1 n=$2 g=$3; shift 3
+#: What a service finds inside (docs/inside.md), in a mount namespace of its own. A systemd that does not know
+#: NetworkNamespacePath= (before 242) says so in the journal, and starts the command all the same.
+#: $1: the namespace; $2 and $3: the user and the group, empty for root's; the rest: the command. The variables of the
+#: service hold here, so the programs are named by their paths.
+_ENTER = """u=/run/nslab/uts/$1 e=/etc/netns/$1 n=$2 g=$3
+[ "/run/netns/$1" -ef /proc/self/ns/net ] || { echo "systemd has not entered the namespace $1" >&2; exit 225; }
+shift 3
+/bin/mount -t sysfs sysfs /sys || exit 226
+for f in "$e"/*; do t=/etc/${f##*/}
+if [ -e "$f" ] && [ -e "$t" ]; then /bin/mount --bind "$f" "$t" || exit 226; fi
+done
 if [ -n "$n$g" ]; then
 n=${n:-0} i=--init-groups; /usr/bin/id -un "$n" >/dev/null 2>&1 || i=--clear-groups
-g=${g:-$(/usr/bin/id -g "$n" 2>/dev/null)}; set -- /usr/bin/setpriv --reuid="$n" --regid="${g:-$n}" "$i" -- "$@"
+g=${g:-$(/usr/bin/id -g "$n" 2>/dev/null)}
+set -- /usr/bin/setpriv --reuid="$n" --regid="${g:-$n}" "$i" -- /usr/bin/env --chdir="$PWD" -- "$@"
 fi
 if [ -e "$u" ]; then set -- /usr/bin/nsenter --uts="$u" -- "$@"; fi
 exec "$@"
 """
 
+#: systemd looks for a program without '/' where it was built to, whatever PATH says.
+_ON_HOST = 'exec "$@"'
+
+#: The unit of a service that runs, as it is altered if its file is not there, or another one goes before it.
+NO_FILE = "no file"
+
 
 class Unit(NamedTuple):
-    """What systemd has of a name. ``text``: its file in /run/systemd/system, empty for none."""
+    """What systemd has of a name. ``text``: its file in /run/systemd/system, or NO_FILE."""
 
     is_known: bool
     running: Running
@@ -68,9 +84,10 @@ def name(lab: str, key: ServiceKey) -> str:
 def text(lab: str, key: ServiceKey, definition: Definition, folder: str) -> str:
     """The unit of a service, whose files are in ``folder``. The values of its environment are not in it."""
     whose = f"the lab {lab}" if lab else "no lab"
-    command, prefix = definition.command, ":"
+    command, prefix = ("/bin/sh", "-c", _ON_HOST, "sh", *definition.command), ":"
     if key.namespace != HOST:
-        command = ("/bin/sh", "-c", _ENTER, "sh", key.namespace, definition.user, definition.group, *command)
+        entering = ("/bin/sh", "-c", _ENTER, "sh", key.namespace, definition.user, definition.group)
+        command = (*entering, *definition.command)
         # Only root enters: systemd leaves the change of the user to the command, and does all else as for that user.
         prefix = ":!" if definition.user or definition.group else ":"
     lines = [
@@ -82,9 +99,7 @@ def text(lab: str, key: ServiceKey, definition: Definition, folder: str) -> str:
         "Type=exec",
     ]
     if key.namespace != HOST:
-        lines.append(f"NetworkNamespacePath=/run/netns/{key.namespace}")
-        files = [f"-/etc/netns/{key.namespace}/{file}:/etc/{file}" for file in NODE_FILES]
-        lines.append(f"BindReadOnlyPaths={' '.join(files)}")
+        lines += [f"NetworkNamespacePath=/run/netns/{key.namespace}", "PrivateMounts=yes"]
     lines.append(f"User={definition.user or 'root'}")
     if definition.group:
         lines.append(f"Group={definition.group}")
@@ -135,8 +150,9 @@ def look(services: Mapping[ServiceKey, str]) -> dict[ServiceKey, Unit]:
 
 
 def _unit(found: Mapping[str, str], unit: str) -> Unit:
-    written = _read(unit)
-    is_known = bool(written) or found.get("LoadState", "not-found") not in ("not-found", "")
+    is_ours = found.get("FragmentPath", "") in ("", f"{_UNITS}/{unit}")
+    written = (_read(unit) if is_ours else "") or NO_FILE
+    is_known = written != NO_FILE or found.get("LoadState", "not-found") not in ("not-found", "")
     pid = int(found.get("MainPID") or 0)
     state = "stopped"
     if found.get("ActiveState") == "active" and pid:
@@ -164,10 +180,17 @@ def _inode(pid: int) -> int:
 
 
 def _ended(found: Mapping[str, str]) -> str:
-    """How the last process of a unit has ended; empty if none has."""
+    """How the last process of a unit has ended; empty if none has, or another one runs."""
     code, status = found.get("ExecMainCode", "0"), found.get("ExecMainStatus", "0")
+    if code in ("0", ""):
+        return ""
     # include/uapi/asm-generic/siginfo.h: CLD_EXITED
-    return "" if code in ("0", "") else f"exit status {status}" if code == "1" else f"signal {status}"
+    if code == "1":
+        return f"exit status {status}"
+    try:
+        return f"signal {signal.Signals(int(status)).name}"
+    except ValueError:
+        return f"signal {status}"
 
 
 def _read(unit: str) -> str:
@@ -182,8 +205,9 @@ def _read(unit: str) -> str:
 class Start:
     """A service that is being started."""
 
-    def __init__(self, unit: str) -> None:
+    def __init__(self, unit: str, began: float) -> None:
         self._unit = unit
+        self._began = began
         self._deadline = time.monotonic() + SETTLE_SECONDS
 
     def wait(self) -> None:
@@ -191,7 +215,7 @@ class Start:
         while True:
             found = _show(self._unit)
             if found.get("ActiveState") != "active" or found.get("NRestarts") != "0":
-                raise NslabError(f"it has ended at once: {_ended(found)}{_last_words(self._unit)}")
+                raise NslabError(_ended_at_once(self._unit, found, self._began))
             if time.monotonic() > self._deadline:
                 return
             time.sleep(_POLL_SECONDS)
@@ -202,8 +226,9 @@ class Start:
 
 def start(unit: str, content: str) -> Start:
     """Make a unit and start it. Raises NslabError if it does not start; then ``stop`` has to follow."""
-    if _read(unit):
-        raise NslabError(f"there is a unit {unit} already")
+    other = _show(unit).get("FragmentPath", "")
+    if other:
+        raise NslabError(f"there is a unit of that name already, {other}; remove it")
     new = f"{_UNITS}/.{unit}.new"
     with contextlib.suppress(FileNotFoundError):
         os.unlink(new)
@@ -213,10 +238,17 @@ def start(unit: str, content: str) -> Start:
         file.write(content)
     os.rename(new, f"{_UNITS}/{unit}")
     _ask("daemon-reload")
+    began = time.time()
     failed, _output, error = _run("start", "--", unit)
     if failed:
-        raise NslabError(f"{error or 'systemd does not start it'}{_last_words(unit)}")
-    return Start(unit)
+        found = _show(unit)
+        raise NslabError(_ended_at_once(unit, found, began) if _ended(found) else error or "systemd does not start it")
+    return Start(unit, began)
+
+
+def _ended_at_once(unit: str, found: Mapping[str, str], began: float) -> str:
+    # Of one that waits to be started again, or has ended well, systemd does not tell how in time.
+    return f"it has ended at once: {_ended(found) or 'exit status 0'}{_last_words(unit, began)}"
 
 
 def stop(unit: str) -> None:
@@ -240,13 +272,15 @@ def _properties(block: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
 
 
-def _last_words(unit: str) -> str:
-    """What a service has said last, if there is a journal."""
+def _last_words(unit: str, began: float) -> str:
+    """What a service has said last since then, if there is a journal."""
     program = shutil.which("journalctl")
     if program is None:
         return ""
-    command = [program, "--quiet", "--no-pager", "--output=cat", "--lines=5", f"_SYSTEMD_UNIT={unit}"]
-    failed, output, _error = _call(command)
+    # What was said last may be on its way to the journal still.
+    _call([program, "--quiet", "--sync"])
+    command = [program, "--quiet", "--no-pager", "--output=cat", "--lines=5", f"--since=@{began:.6f}"]
+    failed, output, _error = _call([*command, f"_SYSTEMD_UNIT={unit}"])
     said = "; ".join(line for line in output.splitlines() if line.strip())
     return "" if failed or not said else f"; it said: {said}"
 

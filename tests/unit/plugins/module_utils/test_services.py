@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -185,10 +188,36 @@ def test_a_unit_has_no_secrets_and_means_what_the_service_says() -> None:
     assert start.startswith('ExecStart=:!"/bin/sh" "-c" ')
     assert start.endswith(r'"/bin/echo" "50%%" "\"$HOME\"" "a\\b\n"')
     on_host = _systemd.text("", KEY._replace(namespace=HOST), Definition(("true",)), "/x").splitlines()
-    assert 'ExecStart=:"true"' in on_host
-    assert not [line for line in on_host if "Namespace" in line or line.startswith("Bind")]
+    assert 'ExecStart=:"/bin/sh" "-c" "exec \\"$@\\"" "sh" "true"' in on_host
+    assert not [line for line in on_host if "Namespace" in line or "Mount" in line]
 
 
 def test_the_file_of_the_environment_says_the_values_as_they_are() -> None:
     environment = _systemd.environment(Definition(("x",), environment=(("A", 'a "b" $C `d` \\'),)))
     assert environment.splitlines()[1] == r'A="a \"b\" \$C \`d\` \\"'
+
+
+def test_no_two_services_have_one_unit() -> None:
+    keys = [("a", "b-c", "d"), ("a-b", "c", "d"), ("a", "b", "c-d"), ("", "a-b", "c-d"), ("a.b", "c", "d")]
+    assert len({_systemd.name(lab, ServiceKey(namespace, name)) for lab, namespace, name in keys}) == len(keys)
+
+
+DEFINITIONS = [
+    Definition(("sleep", "1000")),
+    Definition(("/bin/sh", "-c", "echo \"$HOME\" '%n' \\n\n${A}")),
+    Definition(("sleep", "1"), "daemon", "nogroup", "/srv", (("A", 'x "$y" `z` \\'),), "always"),
+    Definition(("sleep", "1"), "12345", restart="no"),
+]
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS, ids=str)
+@pytest.mark.parametrize("namespace", ["a", HOST])
+def test_systemd_takes_the_unit(tmp_path: Path, definition: Definition, namespace: str) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("there is no systemd-analyze")
+    # It takes what is behind a colon in the name of a file for the name of the unit.
+    unit = tmp_path / "nslab.service"
+    unit.write_text(_systemd.text("lab", ServiceKey(namespace, "web"), definition, "/run/nslab/services/a/web"))
+    done = subprocess.run([program, "verify", str(unit)], capture_output=True, text=True, check=False)
+    assert [line for line in done.stderr.splitlines() if "nslab" in line] == []
