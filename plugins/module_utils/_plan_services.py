@@ -49,8 +49,11 @@ class Services:
             return False
         if self._wanted.prune and self._wanted.lab and service.lab == self._wanted.lab:
             return True
-        asked = wanted is not None and (key.name in wanted.absent_services or wanted.purge_services)
-        return asked and self._may_go(key, service)
+        if wanted is None:
+            return False
+        # Without a lab, purging is about the services of tasks without one.
+        is_purged = wanted.purge_services and service.lab == self._wanted.lab
+        return is_purged or (key.name in wanted.absent_services and self._may_go(key, service))
 
     def _may_go(self, key: ServiceKey, service: Service) -> bool:
         return self._planner.is_of_lab(f"the service {key}", service.lab)

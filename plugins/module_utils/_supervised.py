@@ -102,13 +102,14 @@ def start(key: ServiceKey, definition: Definition, inode: int, folder: int) -> S
 
 def _spawn(key: ServiceKey, job: dict[str, Any], folder: int, lock: int) -> int:
     """Start what watches the service; return the descriptor on which it tells how that went."""
-    text, writer = os.pipe()
+    # What is in no file has no name, and takes as much as there is: a pipe takes 64 KiB before it waits for a reader.
+    text = os.memfd_create("nslab-service")
     report, reporter = os.pipe()
     high = []
     try:
-        with open(writer, "wb") as file:
-            # Less than a pipe takes, so that this does not wait for a reader.
+        with open(text, "wb", closefd=False) as file:
             file.write(f"{_TEXT}\nmain({job!r})\n".encode("utf-8", "surrogateescape"))
+        os.lseek(text, 0, os.SEEK_SET)
         null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         places = {0: text, 1: null, 2: null, FOLDER: folder, LOCK: lock, REPORT: reporter}
         # Away from the places where they go.
@@ -242,8 +243,6 @@ def _send(pid: int, started: int, number: int) -> None:
 
 def _end_leftovers(key: ServiceKey, state: _State, inode: int) -> None:
     """End what is left of a service whose supervisor was killed."""
-    if not state:
-        return
     deadline = time.monotonic() + STOP_SECONDS
     while True:
         left = _leftovers(key, state, inode)
@@ -259,8 +258,8 @@ def _end_leftovers(key: ServiceKey, state: _State, inode: int) -> None:
 
 def _leftovers(key: ServiceKey, state: _State, inode: int) -> dict[int, int]:
     """The processes in the service's namespace that are in its session, or have its name in their environment."""
-    session = state["pid"]
-    if start_time(session) not in (0, state["pid_started"]):
+    session = state.get("pid", 0)
+    if start_time(session) not in (0, state.get("pid_started", 0)):
         session = 0  # Somebody else has its number by now. No number is given anew as long as its session lives.
     mark = f"NSLAB_SERVICE={key}".encode()
     found = {}

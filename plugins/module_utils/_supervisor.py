@@ -231,8 +231,11 @@ class Supervisor:
         except _Failure as error:
             kind = "gone" if isinstance(error, _Gone) else "failed"
             os.write(is_failing, f"{kind}:{error}".encode())
+        except OSError as error:
+            where = f"{error.filename!r}: " if error.filename else ""
+            os.write(is_failing, f"failed:{where}{error.strerror}".encode("utf-8", "replace"))
         except BaseException as error:  # noqa: BLE001 - a child ends here, whatever it is
-            os.write(is_failing, f"failed:{error}".encode())
+            os.write(is_failing, f"failed:{error}".encode("utf-8", "replace"))
         finally:
             os._exit(127)
 

@@ -40,7 +40,7 @@ options:
     required: true
   purge:
     description:
-      - Whether services of the lab, or without O(lab) those of any lab or none, that O(services) does not name are ended and removed.
+      - Whether services of the lab, or without O(lab) those of tasks without one, that O(services) does not name are ended and removed.
     type: bool
     default: false
   state:

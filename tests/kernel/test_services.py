@@ -306,6 +306,18 @@ def test_the_one_who_watches_is_killed() -> None:
     gone(*everything, supervisor)
 
 
+def test_the_one_who_watches_is_killed_before_it_has_written_anything() -> None:
+    run(lab(shell("setsid sleep 1001 & exec sleep 1000")))
+    eventually(lambda: len(pids()) == 2, "both of its processes")
+    everything, supervisor = pids(), state_of()["supervisor"][0]
+    os.kill(supervisor, signal.SIGKILL)
+    gone(supervisor)
+    (SERVICES / "server/one/state").unlink()
+    assert run(lab(), check=True)
+    remove()
+    gone(*everything)
+
+
 def test_nothing_else_is_ended_that_has_a_number_of_its_processes() -> None:
     run(lab(restart="no"))
     first, supervisor = pid_of(), state_of()["supervisor"][0]
@@ -358,6 +370,8 @@ _WRONG: list[tuple[dict[str, Any], str]] = [
     ({"command": SLEEP, "user": "no-such-user"}, "there is no user 'no-such-user'"),
     ({"command": SLEEP, "group": "no-such-group"}, "there is no group 'no-such-group'"),
     ({"command": SLEEP, "directory": "/no/such"}, "there is no directory '/no/such'"),
+    ({"command": SLEEP, "user": "nobody", "directory": "/run/closed"}, "'/run/closed': Permission denied"),
+    ({"command": ["true", "x" * 200_000]}, "Argument list too long"),
     ({"command": shell("echo first; echo second >&2; exit 3")}, "exit status 3; it said: first; second"),
     ({"command": shell("exit 0")}, "it has ended at once: exit status 0"),
     ({"command": shell("kill -9 $$")}, "it has ended at once: signal SIGKILL"),
@@ -365,8 +379,9 @@ _WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("body", "told"), _WRONG, ids=[str(body) for body, _told in _WRONG])
+@pytest.mark.parametrize(("body", "told"), _WRONG, ids=[str(body)[:60] for body, _told in _WRONG])
 def test_what_does_not_start_is_an_error(body: dict[str, Any], told: str) -> None:
+    Path("/run/closed").mkdir(mode=0o700)
     fresh = host_without_lab_traces()
     document = {"name": "lab", "namespaces": {"server": {"services": {"good": {"command": SLEEP}, "one": body}}}}
     with pytest.raises(StepFailed) as caught:
@@ -412,6 +427,15 @@ def test_the_log_is_bounded() -> None:
     remove()
 
 
+def test_what_is_said_of_a_service_may_be_long() -> None:
+    """Longer than what a pipe takes at once (64 KiB), or a line of what is run."""
+    long = {f"LONG_{number}": str(number) * 100_000 for number in range(4)}
+    run(lab(["sleep", "1000", *("0" * 30_000 for _number in range(4))], environment=long))
+    found = Path(f"/proc/{pid_of()}/environ").read_bytes().split(b"\0")
+    assert {f"{name}={value}".encode() for name, value in long.items()} <= set(found)
+    remove()
+
+
 # --- whose it is -----------------------------------------------------------------------------------------------------
 
 
@@ -429,9 +453,15 @@ def test_the_module_says_the_same_as_a_document() -> None:
     assert ns_service({"two": {"command": "sleep 1001"}}, lab="lab", purge=True) == [
         "remove service server:one sleep 1000 user nobody"
     ]
-    assert ns_service({"three": {"command": "sleep 1002"}}, purge=True) == ["remove service server:two sleep 1001"]
-    assert ns_service({"three": None}, state="absent") == ["remove service server:three sleep 1002"]
-    assert ns_service({"three": None}, state="absent") == []
+    assert ns_service({"four": {"command": "sleep 1003"}}, purge=True) == [
+        "remove service server:three sleep 1002",
+        "add service server:four sleep 1003",
+    ]
+    assert ns_service({"two": None, "four": None}, state="absent") == [
+        "remove service server:four sleep 1003",
+        "remove service server:two sleep 1001",
+    ]
+    assert ns_service({"two": None}, state="absent") == []
     assert not SERVICES.exists()
     remove()
 
@@ -460,7 +490,10 @@ def test_services_end_with_what_they_belong_to(how: str) -> None:
     if how.startswith("gone"):
         ip("netns", "delete", "server")
     if how == "gc":
-        told = words(engine.run(Wanted(whole=True, valid_labs=frozenset())))
+        run({"name": "other", "namespaces": {"server2": {"services": {"one": {"command": SLEEP}}}}})
+        told = words(engine.run(Wanted(whole=True, valid_labs=frozenset({"other"}))))
+        assert pid_of("server2")
+        remove("other")
     elif how.endswith("module"):
         told = netns("server", state="absent")
     elif how == "pruned":

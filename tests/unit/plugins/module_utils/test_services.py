@@ -152,7 +152,8 @@ def test_a_value_that_is_null_stays() -> None:
     ("more", "there", "gone"),
     [
         ({}, ["", "", "lab"], []),
-        ({"purge": True}, ["", "", "lab"], ["one", "two"]),
+        ({"purge": True}, ["", "", "lab"], ["one"]),
+        ({"purge": True}, ["lab", "", ""], ["one", "two"]),
         ({"purge": True, "lab": "lab"}, ["lab", "", "lab"], ["two"]),
         ({"state": "absent"}, ["", "", ""], ["web"]),
         ({"state": "absent", "lab": "lab"}, ["other", "", ""], []),
