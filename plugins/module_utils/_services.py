@@ -5,7 +5,8 @@
 """Services of namespaces: the notes of what they are, in /run/nslab/services, and the manager that runs them.
 
 The note is written before a service is started, so that a run that is killed leaves none that nobody knows. What it
-says dies with the boot, as the services and the labs do.
+says dies with the boot, as the services and the labs do. The managers are imported where there is a service: most runs
+have to do with none, and every file costs all of them.
 
 Private to the collection: no stable interface.
 """
@@ -18,11 +19,9 @@ import json
 import os
 import pwd
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple, Protocol
 
-from . import _supervised as supervised
-from . import _systemd as systemd
 from ._errors import NslabError
 from ._lock import RUN_DIRECTORY, open_file, run_directory
 from ._service import Definition, Running, Service, ServiceKey
@@ -32,7 +31,7 @@ _NOTE = "note"
 #: The environment of a service, which systemd reads as root and tells nobody, unlike what is in a unit.
 _ENVIRONMENT = "environment"
 
-_FILES = (_NOTE, _ENVIRONMENT, f".{_NOTE}.new", f".{_ENVIRONMENT}.new", *supervised.FILES)
+_FILES = (_NOTE, _ENVIRONMENT, f".{_NOTE}.new", f".{_ENVIRONMENT}.new")
 
 
 class Start(Protocol):
@@ -55,10 +54,15 @@ class Found(NamedTuple):
     unit: str = ""
 
 
-def read_all(asked: Iterable[tuple[str, ServiceKey]] = ()) -> dict[ServiceKey, Found]:
+def read_all(asked: Collection[tuple[str, ServiceKey]] = ()) -> dict[ServiceKey, Found]:
     """All services that there are; of those that are ``asked`` for, with their lab, also whether others have them."""
     notes = {key: note for key in _keys() for note in [_read_note(key)] if note}
     found: dict[ServiceKey, Found] = {}
+    if not notes and not asked:
+        return found
+    from . import _supervised as supervised
+    from . import _systemd as systemd
+
     if systemd.is_booted():
         others = {key: lab for lab, key in asked if key not in notes}
         units = systemd.look({**{key: note.lab for key, note in notes.items()}, **others})
@@ -93,6 +97,9 @@ def write(key: ServiceKey, service: Service | None, inode: int) -> Start | None:
 
     What is returned for one that shall run is to be waited for. Raises NslabError or OSError; then it is not there.
     """
+    from . import _supervised as supervised
+    from . import _systemd as systemd
+
     _stop(key)
     if service is None:
         _remove(key)
@@ -122,6 +129,9 @@ def write(key: ServiceKey, service: Service | None, inode: int) -> Start | None:
 
 
 def _stop(key: ServiceKey) -> None:
+    from . import _supervised as supervised
+    from . import _systemd as systemd
+
     note = _read_note(key)
     if note is None:
         return
@@ -227,8 +237,10 @@ def _put(folder: int, name: str, text: str) -> None:
 
 def _remove(key: ServiceKey) -> None:
     """Remove the files of a service, the note last: until then it is known."""
+    from . import _supervised as supervised
+
     with contextlib.suppress(FileNotFoundError), _folder(key, make=False) as folder:
-        for name in (*(file for file in _FILES if file != _NOTE), _NOTE):
+        for name in (*supervised.FILES, *(file for file in _FILES if file != _NOTE), _NOTE):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=folder)
     top = f"{RUN_DIRECTORY}/{_FOLDER}"

@@ -142,6 +142,17 @@ def test_a_namespace_without_files_and_the_host(machine: Booted) -> None:
     machine.call(test)
 
 
+def test_what_is_said_of_a_service_may_be_long(machine: Booted) -> None:
+    def test() -> None:
+        long = {f"LONG_{number}": str(number) * 100_000 for number in range(4)}
+        run(lab(["sleep", "1000", *("0" * 30_000 for _number in range(4))], environment=long))
+        found = Path(f"/proc/{pid_of()}/environ").read_bytes().split(b"\0")
+        assert {f"{name}={value}".encode() for name, value in long.items()} <= set(found)
+        remove()
+
+    machine.call(test)
+
+
 def test_only_what_has_changed_is_started_anew(machine: Booted) -> None:
     def test() -> None:
         document = lab()
