@@ -134,8 +134,8 @@ namespaces:
     services:
       description:
         - The services of this collection in the namespace, with C(name), C(lab), C(state) (V(running), V(restarting), V(stopped)), C(pid), C(since),
-          C(restarts), C(ended) (how the last process has ended), C(command), C(user), C(environment) (the names of its variables), and where to
-          find what it says, C(log) or, with systemd, C(unit).
+          C(restarts), C(ended) (how the last process has ended, under systemd as long as no other one runs), C(command), C(user),
+          C(environment) (the names of its variables), and where to find what it says, C(log) or, with systemd, C(unit).
       type: list
       elements: dict
       sample:
@@ -181,7 +181,7 @@ orphans:
       type: str
       sample: router
     name:
-      description: The name of the file, link or namespace.
+      description: The name of the file, link, namespace or service.
       type: str
       sample: veth-srv
     lab:
@@ -209,7 +209,9 @@ labs:
   elements: str
   sample: [routed]
 topology:
-  description: The lab as a topology document; V(null) if there is none, or several and O(lab) does not say which.
+  description:
+    - The lab as a topology document; V(null) if there is none, or several and O(lab) does not say which.
+    - It has V(null) for the values of variables of services, which leaves them as they are.
   returned: success
   type: dict
   sample: {"name": "routed", "namespaces": {}, "links": [{"endpoints": ["server:vethS", "router:veth-srv"]}]}
