@@ -39,26 +39,27 @@ _PROPERTIES = (
 
 #: What a service finds inside (docs/inside.md), in a mount namespace of its own. A systemd that does not know
 #: NetworkNamespacePath= (before 242) says so in the journal, and starts the command all the same.
-#: $1: the namespace; $2 and $3: the user and the group, empty for root's; the rest: the command. The variables of the
-#: service hold here, so the programs are named by their paths.
-_ENTER = """u=/run/nslab/uts/$1 e=/etc/netns/$1 n=$2 g=$3
+#: $1: the namespace; $2 and $3: the user and the group, empty for root's; $4: the directory, for which systemd does not
+#: take every path; the rest: the command. The variables of the service hold here, so programs are named by their paths.
+_ENTER = """u=/run/nslab/uts/$1 e=/etc/netns/$1 n=$2 g=$3 d=$4
 [ "/run/netns/$1" -ef /proc/self/ns/net ] || { echo "systemd has not entered the namespace $1" >&2; exit 225; }
-shift 3
+shift 4
 /bin/mount -t sysfs sysfs /sys || exit 226
 for f in "$e"/*; do t=/etc/${f##*/}
 if [ -e "$f" ] && [ -e "$t" ]; then /bin/mount --bind "$f" "$t" || exit 226; fi
 done
+cd -- "$d" || exit 200
 if [ -n "$n$g" ]; then
 n=${n:-0} i=--init-groups; /usr/bin/id -un "$n" >/dev/null 2>&1 || i=--clear-groups
 g=${g:-$(/usr/bin/id -g "$n" 2>/dev/null)}
-set -- /usr/bin/setpriv --reuid="$n" --regid="${g:-$n}" "$i" -- /usr/bin/env --chdir="$PWD" -- "$@"
+set -- /usr/bin/setpriv --reuid="$n" --regid="${g:-$n}" "$i" -- /usr/bin/env --chdir="$d" -- "$@"
 fi
 if [ -e "$u" ]; then set -- /usr/bin/nsenter --uts="$u" -- "$@"; fi
 exec "$@"
 """
 
 #: systemd looks for a program without '/' where it was built to, whatever PATH says.
-_ON_HOST = 'exec "$@"'
+_ON_HOST = 'cd -- "$1" || exit 200; shift; exec "$@"'
 
 #: The unit of a service that runs, as it is altered if its file is not there, or another one goes before it.
 NO_FILE = "no file"
@@ -84,9 +85,10 @@ def name(lab: str, key: ServiceKey) -> str:
 def text(lab: str, key: ServiceKey, definition: Definition, folder: str) -> str:
     """The unit of a service, whose files are in ``folder``. The values of its environment are not in it."""
     whose = f"the lab {lab}" if lab else "no lab"
-    command, prefix = ("/bin/sh", "-c", _ON_HOST, "sh", *definition.command), ":"
+    directory = definition.directory or "/"
+    command, prefix = ("/bin/sh", "-c", _ON_HOST, "sh", directory, *definition.command), ":"
     if key.namespace != HOST:
-        entering = ("/bin/sh", "-c", _ENTER, "sh", key.namespace, definition.user, definition.group)
+        entering = ("/bin/sh", "-c", _ENTER, "sh", key.namespace, definition.user, definition.group, directory)
         command = (*entering, *definition.command)
         # Only root enters: systemd leaves the change of the user to the command, and does all else as for that user.
         prefix = ":!" if definition.user or definition.group else ":"
@@ -103,8 +105,6 @@ def text(lab: str, key: ServiceKey, definition: Definition, folder: str) -> str:
     lines.append(f"User={definition.user or 'root'}")
     if definition.group:
         lines.append(f"Group={definition.group}")
-    if definition.directory:
-        lines.append(f"WorkingDirectory={_specifiers(definition.directory)}")
     lines += [
         f"EnvironmentFile={folder}/environment",
         f"Environment={_quoted(f'NSLAB_SERVICE={key}')}",
@@ -126,14 +126,10 @@ def environment(definition: Definition) -> str:
     return "".join(lines)
 
 
-def _specifiers(value: str) -> str:
-    return value.replace("%", "%%")
-
-
 def _quoted(word: str) -> str:
     """A word of a command as systemd.syntax(7) has it. With ':' before the command, no '$' means anything."""
     escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    return '"' + "".join(escapes.get(letter, letter) for letter in _specifiers(word)) + '"'
+    return '"' + "".join(escapes.get(letter, letter) for letter in word.replace("%", "%%")) + '"'
 
 
 # --- systemd ---------------------------------------------------------------------------------------------------------

@@ -86,13 +86,14 @@ def test_what_a_service_finds_inside(machine: Booted) -> None:
     def test() -> None:
         script = "id -u; id -g; pwd; uname -n; tail -n 1 /etc/resolv.conf; ls /sys/class/net; cat /etc/more 2>&1"
         script += "; echo $GREETING $HOME $USER $PATH"
-        Path("/run/out").mkdir()
-        Path("/run/out").chmod(0o777)
+        folder = Path("/run/out\n 50%n \\")
+        folder.mkdir()
+        folder.chmod(0o777)
         document = lab(
             shell(f"({script}) > out.new 2>&1; mv out.new out; echo '50% \"$$\" \\\n'; exec sleep 1000"),
             user="daemon",
             group="nogroup",
-            directory="/run/out",
+            directory=str(folder),
             environment={"GREETING": "a 'b' $HOME \"c\" %n \\", "PATH": "/usr/bin:/bin"},
         )
         document["namespaces"]["server"].update(hostname="web.example", resolv_conf={"nameservers": ["192.0.2.53"]})
@@ -102,11 +103,11 @@ def test_what_a_service_finds_inside(machine: Booted) -> None:
         predicted = run(document, check=True)
         assert run(document) == predicted
         assert run(document, check=True) == run(document) == []
-        eventually(Path("/run/out/out").exists, "what the service has found")
-        lines = Path("/run/out/out").read_text().splitlines()
-        assert lines[:6] == ["1", "65534", "/run/out", "web.example", "nameserver 192.0.2.53", "lo"]
-        assert lines[6] == "of the namespace"
-        assert lines[7] == "a 'b' $HOME \"c\" %n \\ /usr/sbin daemon /usr/bin:/bin"
+        eventually((folder / "out").exists, "what the service has found")
+        lines = (folder / "out").read_text().splitlines()
+        assert lines[:4] == ["1", "65534", *str(folder).splitlines()]
+        assert lines[4:8] == ["web.example", "nameserver 192.0.2.53", "lo", "of the namespace"]
+        assert lines[8] == "a 'b' $HOME \"c\" %n \\ /usr/sbin daemon /usr/bin:/bin"
         # The command is what it was said to be, and not the one that enters.
         pid = pid_of()
         assert Path(f"/proc/{pid}/cmdline").read_bytes() == b"sleep\x001000\x00"
@@ -149,6 +150,25 @@ def test_what_is_said_of_a_service_may_be_long(machine: Booted) -> None:
         found = Path(f"/proc/{pid_of()}/environ").read_bytes().split(b"\0")
         assert {f"{name}={value}".encode() for name, value in long.items()} <= set(found)
         remove()
+
+    machine.call(test)
+
+
+def test_a_systemd_that_does_not_enter_the_namespace_starts_nothing(machine: Booted) -> None:
+    """As one before 242, which only warns of NetworkNamespacePath= and starts the command on the host."""
+
+    def test() -> None:
+        run(lab())
+        path = Path(UNITS) / UNIT
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if not line.startswith("NetworkNamespacePath=")))
+        systemctl("daemon-reload")
+        systemctl("restart", UNIT)
+        eventually(lambda: show("ExecMainStatus") == "225", "its end")
+        assert run(lab()) != []
+        assert pid_of()
+        remove()
+        nothing_is_left()
 
     machine.call(test)
 
