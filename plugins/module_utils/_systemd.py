@@ -255,8 +255,10 @@ def stop(unit: str) -> None:
         raise NslabError(error or f"systemd does not stop {unit}")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(f"{_UNITS}/{unit}")
-        _ask("daemon-reload")
     _run("reset-failed", "--", unit)
+    # One that is stopped is forgotten most often; to read all units again takes long on a host that has many.
+    if _show(unit).get("LoadState") != "not-found":
+        _ask("daemon-reload")
 
 
 def _show(unit: str) -> dict[str, str]:
