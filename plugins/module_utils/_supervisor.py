@@ -23,7 +23,6 @@ import select
 import shutil
 import signal
 import stat
-import sys
 import time
 from typing import Any, NoReturn
 
@@ -454,4 +453,3 @@ def main(job: dict[str, Any]) -> None:
     for fd in (0, 1, 2):
         os.dup2(null, fd)
     Supervisor({**job, "supervisor": os.getpid()}).run()
-    sys.exit(0)

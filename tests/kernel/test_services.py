@@ -28,7 +28,7 @@ from applying import fail_each_call, host_without_lab_traces, kill_at, module, n
 from throwaway import differences, eventually, inside, ip, own_etc, snapshot
 
 SERVICES = Path("/run/nslab/services")
-SLEEP = ["sleep", "1000"]
+SLEEP = ("sleep", "1000")
 
 
 @pytest.fixture(autouse=True)

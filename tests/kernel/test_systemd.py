@@ -23,7 +23,7 @@ from throwaway import eventually, ip
 
 pytestmark = pytest.mark.once
 
-SLEEP = ["sleep", "1000"]
+SLEEP = ("sleep", "1000")
 UNIT = "nslab-lab:server:one.service"
 UNITS = "/run/systemd/system"
 
