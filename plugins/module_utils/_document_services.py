@@ -67,14 +67,14 @@ def _service(reader: Reader, name: str, body: Mapping[str, Any], path: str) -> W
     environment: dict[str, str] = {}
     kept: list[str] = []
     here = join(path, "environment")
-    for variable, value in reader.mapping(body.get("environment"), here).items():
+    for variable, value in _variables(reader, body.get("environment"), here).items():
         if not _VARIABLE.fullmatch(variable):
             text = "letters, digits and '_', the first no digit"
             reader.problem(join(here, variable), f"{variable!r} is no name for a variable: {text}")
         elif value is None:
             kept.append(variable)
         else:
-            environment[variable] = _value(reader, value, join(here, variable))
+            environment[variable] = _secret(reader, value, join(here, variable))
     definition = Definition(
         command=_command(reader, body.get("command"), join(path, "command")),
         user=_account(reader, body.get("user"), join(path, "user"), "a user"),
@@ -113,6 +113,22 @@ def _value(reader: Reader, value: Any, path: str) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     return _text(reader, value, path)
+
+
+def _variables(reader: Reader, value: Any, path: str) -> Mapping[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        reader.problem(path, "is no dictionary of variables and their values")
+        return {}
+    return reader.mapping(value, path)
+
+
+def _secret(reader: Reader, value: Any, path: str) -> str:
+    """The same, without a word of what the value is."""
+    silent = Reader()
+    text = _value(silent, value, path)
+    if silent.problems:
+        reader.problem(path, "is no text that a variable can have; true, false and lists are none without quotes")
+    return text
 
 
 def _text(reader: Reader, value: Any, path: str) -> str:

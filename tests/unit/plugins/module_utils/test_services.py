@@ -54,7 +54,11 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     (body(group=":"), "services.web.group", "no name of a group"),
     (body(directory="srv"), "services.web.directory", "no absolute path"),
     (body(environment={"A-B": "1"}), "services.web.environment.A-B", "no name for a variable"),
-    (body(environment={"A": [1]}), "services.web.environment.A", "string"),
+    (body(environment={"A": ["hunter2"]}), "services.web.environment.A", "is no text"),
+    (body(environment={"A": "hunter2\0"}), "services.web.environment.A", "is no text"),
+    (body(environment={"A": "hunter2\ud800"}), "services.web.environment.A", "is no text"),
+    (body(environment=["A=hunter2"]), "services.web.environment", "is no dictionary"),
+    (body(environment={"A": True}), "services.web.environment.A", "without quotes"),
     (body(restart="sometimes"), "services.web.restart", "on-failure"),
     (body(restart=True), "services.web.restart", "on-failure"),
     (options({}, purge=True, state="absent"), "purge", "goes with 'state: present'"),
@@ -69,6 +73,7 @@ def test_what_cannot_be_is_refused(said: dict[str, Any], path: str, words: str) 
         _options.ns_service(said)
     assert caught.value.problems[0].path == path
     assert words in caught.value.problems[0].text
+    assert "hunter2" not in str(caught.value)
 
 
 def test_the_module_and_the_document_say_the_same() -> None:
