@@ -304,12 +304,13 @@ class Supervisor:
             "restarts": self._restarts,
             "ended": self._ended,
         }
-        _put("state", json.dumps(found))
+        # Who reads that it runs finds its number as well.
         if self._pid:
             _put("pid", f"{self._pid}\n")
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink("pid", dir_fd=FOLDER)
+        _put("state", json.dumps(found))
 
     def _read(self) -> bool:
         """Take what the service has said into its log. False if there is no more for now."""

@@ -32,21 +32,19 @@ SLEEP = ("sleep", "1000")
 
 
 @pytest.fixture(autouse=True)
-def services(host: None) -> Iterator[None]:
-    """A throw-away host, on which nothing is left running."""
+def services(host: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A throw-away host, on which nothing is left running.
+
+    On it, what runs counts as running sooner, and what does not want to end is killed sooner.
+    """
+    monkeypatch.setattr(_supervised, "SETTLE_SECONDS", 0.02)
+    monkeypatch.setattr(_supervised, "STOP_SECONDS", 1.0)
     yield
     for file in SERVICES.glob("*/*/state"):
         state = json.loads(file.read_text())
         for pid, started in (state["supervisor"], (state["pid"], state["pid_started"])):
             if pid and started and started_at(pid) == started:
                 os.kill(pid, signal.SIGKILL)
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether a service stays alive is seen sooner, and one that does not want to end is killed sooner."""
-    monkeypatch.setattr(_supervised, "SETTLE_SECONDS", 0.02)
-    monkeypatch.setattr(_supervised, "STOP_SECONDS", 1.0)
 
 
 def started_at(pid: int) -> int:
@@ -264,29 +262,28 @@ def test_a_service_that_stays_dead_is_drift() -> None:
     remove()
 
 
-@pytest.mark.parametrize(
-    ("restart", "script", "is_restarted"),
-    [
-        ("no", "sleep 0.6; exit 1", False),
-        ("on-failure", "sleep 0.6; exit 1", True),
-        ("on-failure", "sleep 0.6; exit 0", False),
-        ("on-failure", "sleep 0.6; kill -TERM $$", False),
-        ("on-failure", "sleep 0.6; kill -SEGV $$", True),
-        ("always", "sleep 0.6; exit 0", True),
-    ],
-)
-def test_when_a_service_is_started_again(restart: str, script: str, is_restarted: bool) -> None:
-    run(lab(shell(script), restart=restart))
-    supervisor = state_of()["supervisor"][0]
-    if is_restarted:
-        eventually(lambda: state_of()["restarts"] >= 2, "the third process", 10)
-    else:
-        gone(supervisor)
-        assert (state_of()["state"], state_of()["restarts"]) == ("stopped", 0)
+@pytest.mark.once
+def test_when_a_service_is_started_again() -> None:
+    ends = {
+        "never": ("no", "exit 1"),
+        "failed": ("on-failure", "exit 1"),
+        "done": ("on-failure", "exit 0"),
+        "ended": ("on-failure", "kill -TERM $$"),
+        "crashed": ("on-failure", "kill -SEGV $$"),
+        "always": ("always", "exit 0"),
+    }
+    services = {
+        name: {"command": shell(f"sleep 0.4; {script}"), "restart": restart} for name, (restart, script) in ends.items()
+    }
+    run({"name": "lab", "namespaces": {"server": {"services": services}}})
+    for name in ("failed", "crashed", "always"):
+        eventually(lambda name=name: state_of(name=name)["restarts"] >= 2, "the third process", 10)  # type: ignore[misc]
+    for name in ("never", "done", "ended"):
+        gone(state_of(name=name)["supervisor"][0])
+        assert (state_of(name=name)["state"], state_of(name=name)["restarts"]) == ("stopped", 0)
     remove()
 
 
-@pytest.mark.usefixtures("quick")
 def test_the_one_who_watches_is_killed() -> None:
     # One child in the session of the service, one in a session of its own, one that wants to stay.
     script = "sleep 1001 & setsid sleep 1002 & (trap '' TERM; sleep 1003; sleep 1004) & exec sleep 1000"
@@ -379,8 +376,10 @@ _WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("body", "told"), _WRONG, ids=[str(body)[:60] for body, _told in _WRONG])
-def test_what_does_not_start_is_an_error(body: dict[str, Any], told: str) -> None:
+def test_what_does_not_start_is_an_error(body: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_supervised, "SETTLE_SECONDS", 0.3)
     Path("/run/closed").mkdir(mode=0o700)
     fresh = host_without_lab_traces()
     document = {"name": "lab", "namespaces": {"server": {"services": {"good": {"command": SLEEP}, "one": body}}}}
@@ -392,8 +391,10 @@ def test_what_does_not_start_is_an_error(body: dict[str, Any], told: str) -> Non
     assert not differences(fresh, host_without_lab_traces())
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("body", [_WRONG[0][0], _WRONG[-1][0]], ids=str)
-def test_what_ran_before_runs_again(body: dict[str, Any]) -> None:
+def test_what_ran_before_runs_again(body: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_supervised, "SETTLE_SECONDS", 0.3)
     good = {"name": "lab", "namespaces": {"server": {"services": {"one": {"command": SLEEP}}}}}
     run(good)
     with pytest.raises(StepFailed):
@@ -403,7 +404,6 @@ def test_what_ran_before_runs_again(body: dict[str, Any]) -> None:
     remove()
 
 
-@pytest.mark.usefixtures("quick")
 def test_all_of_it_ends_with_the_service() -> None:
     script = "trap '' TERM; sleep 1001 & setsid sh -c \"trap '' TERM; sleep 1002; sleep 1003\" & sleep 1004; sleep 1005"
     run(lab(shell(script)))
@@ -483,6 +483,7 @@ def test_what_is_another_labs_is_refused() -> None:
     assert not SERVICES.exists()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("how", ["document", "module", "gc", "gone", "gone, module", "pruned"])
 def test_services_end_with_what_they_belong_to(how: str) -> None:
     run(lab())
@@ -526,7 +527,6 @@ def ways(way: str) -> tuple[Document | None, Document]:
 
 
 @pytest.mark.once
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("way", ["create", "change", "remove"])
 def test_every_failing_call_leaves_all_as_it_was(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     before, after = ways(way)
@@ -543,7 +543,6 @@ def test_every_failing_call_leaves_all_as_it_was(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.once
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("way", ["create", "change", "remove all"])
 def test_kill_at_any_step_then_one_run_converges(way: str) -> None:
     before, after = ways(way)
@@ -558,7 +557,7 @@ def test_kill_at_any_step_then_one_run_converges(way: str) -> None:
         found = {path.parent.name for path in SERVICES.glob("server/*/pid")}
         assert found == set(expected)
         for name, body in expected.items():
-            command = body["command"] if isinstance(body["command"], list) else body["command"].split()
+            command = body["command"].split() if isinstance(body["command"], str) else list(body["command"])
             assert Path(f"/proc/{pid_of(name=name)}/cmdline").read_text().split("\0")[:-1] == command
         if expected:
             assert len(pids()) == len(expected), f"call {count}"
@@ -572,6 +571,7 @@ def test_kill_at_any_step_then_one_run_converges(way: str) -> None:
 # --- planted ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("what", ["services", "services/server", "services/server/one"])
 @pytest.mark.parametrize("how", ["symlink", "of another user", "for all to write"])
 def test_nobody_directs_where_notes_are_written(tmp_path: Path, what: str, how: str) -> None:
@@ -594,6 +594,7 @@ def test_nobody_directs_where_notes_are_written(tmp_path: Path, what: str, how: 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", ["note", "state", "pid", "lock", "log", "log.1", ".note.new", ".state.new"])
 @pytest.mark.parametrize("how", ["symlink", "hard link"])
 def test_nothing_planted_is_written_to(tmp_path: Path, name: str, how: str) -> None:
