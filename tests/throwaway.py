@@ -44,6 +44,9 @@ _PORT_KEYS = (
     "cost", "flood", "guard", "hairpin", "isolated", "learning", "mcast_flood", "neigh_suppress", "priority",
 )  # fmt: skip
 
+# What a service writes about its process: numbers, which are longer or shorter.
+_OF_A_PROCESS = re.compile("/run/nslab/services/.*/(state|pid)")
+
 # What comes with the carrier.
 _WITH_CARRIER = ("fe80:", "ff00:")
 _CARRIER_FLAGS = {"LOWER_UP", "NO-CARRIER", "M-DOWN"}
@@ -357,7 +360,7 @@ def _files(top: str) -> Iterator[tuple[str, tuple[str, str, int | None]]]:
             # A namespace that is going takes its file away between the listing and the look.
             with contextlib.suppress(FileNotFoundError):
                 status = os.lstat(path)
-                size = None if stat.S_ISDIR(status.st_mode) else status.st_size
+                size = None if stat.S_ISDIR(status.st_mode) or _OF_A_PROCESS.fullmatch(path) else status.st_size
                 yield path, (stat.filemode(status.st_mode)[0], oct(stat.S_IMODE(status.st_mode)), size)
 
 

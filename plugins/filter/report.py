@@ -65,6 +65,7 @@ _value:
     Nothing had to be changed.
 """
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
@@ -121,11 +122,18 @@ def _namespace(name: str, body: Mapping[str, Any], peers: Mapping[str, str]) -> 
         lines += [_row("" if i else key, _rule(rule)) for i, rule in enumerate(body.get(key) or ())]
     sysctls = (body.get("sysctls") or {}).items()
     lines += [_row("" if i else "sysctls", f"{key} = {value}") for i, (key, value) in enumerate(sysctls)]
+    services = (body.get("services") or {}).items()
+    lines += [_row("" if i else "services", f"{key}: {_command(one)}") for i, (key, one) in enumerate(services)]
     return "\n".join(lines)
 
 
 def _row(label: str, text: str) -> str:
     return f"  {label:<15} {text}".rstrip()
+
+
+def _command(service: Mapping[str, Any]) -> str:
+    command = service["command"]
+    return command if isinstance(command, str) else shlex.join(map(str, command))
 
 
 def _carries(settings: Mapping[str, Any]) -> str:

@@ -32,6 +32,7 @@ from . import _iptables as iptables
 from . import _memory as memory
 from . import _nftables as nftables
 from . import _node as node
+from . import _services as services
 from . import _sysctl as sysctl
 from ._errors import KernelError, NslabError, StepFailed
 from ._kernel import unfollowed
@@ -42,6 +43,7 @@ from ._netlink import conf, decode, encode
 from ._netlink.session import Session
 from ._plan import Plan
 from ._renames import devices_of, followed, inherited, once
+from ._service import ServiceKey
 from ._sysctl_keys import PASSED_ON, ipv6_conf
 
 #: Duplicate address detection takes up to 3 s: a late carrier, a random delay, and the detection itself.
@@ -121,6 +123,8 @@ class Application:
         #: What was found in the place of rules of translation, by namespace.
         self._iptables_before: dict[str, iptables.Before] = {}
         self._nftables_before: dict[str, str] = {}
+        #: The services that were started and not waited for yet.
+        self._starts: list[tuple[c.SetService, services.Start]] = []
 
     def apply(self) -> None:
         """Make all changes, and have other labs remember what they go on needing.
@@ -137,6 +141,7 @@ class Application:
             for step in together:
                 self._stops.check(self.roll_back)
                 self._apply_step(step)
+        self._await_services()
         try:
             self._hand_over()
         except (NslabError, OSError) as error:
@@ -209,6 +214,9 @@ class Application:
 
     def _has_begun(self, change: c.Change) -> bool:
         """Has a step that failed done a part of its work? Some set several things, and stop at the one that fails."""
+        if isinstance(change, c.SetService):
+            # What ran before was ended first.
+            return change.before is not None
         if isinstance(change, c.RestoreConf):
             return change.end in self._confs_at_home
         if isinstance(change, c.MoveLink):
@@ -265,6 +273,7 @@ class Application:
         """Take back what was done, the last first. Returns what could not be taken back, in words."""
         failed: list[tuple[c.Change, Exception]] = []
         self._takes_back = True
+        self._close_starts()
         for removes, steps in itertools.groupby(reversed(self._journal), _is_undone_by_removal):
             together = list(steps)
             if removes:
@@ -386,6 +395,7 @@ class Application:
             c.RestoreNat: self._restore_nat,
             c.SetSysctl: self._set_sysctl,
             c.SetNode: self._set_node,
+            c.SetService: self._set_service,
         }
         makers[type(change)](change)
 
@@ -681,6 +691,30 @@ class Application:
 
     def _set_node(self, change: c.SetNode) -> None:
         node.write(change.namespace, change.what, change.setting)
+
+    def _set_service(self, change: c.SetService) -> None:
+        handle = self._machine.find(change.namespace)
+        key = ServiceKey(change.namespace, change.name)
+        start = services.write(key, change.service, handle.inode if handle else 0)
+        if start and self._takes_back:
+            with contextlib.closing(start):
+                start.wait()
+        elif start:
+            self._starts.append((change, start))
+
+    def _await_services(self) -> None:
+        """Wait for all services that were started: whether one stays alive takes a time to see."""
+        for change, start in self._starts:
+            try:
+                start.wait()
+            except (NslabError, OSError) as error:
+                raise StepFailed(str(change.describe()), change.path, _words(error), self.roll_back()) from error
+        self._close_starts()
+
+    def _close_starts(self) -> None:
+        for _change, start in self._starts:
+            start.close()
+        self._starts.clear()
 
 
 def _leaves_from(step: c.Step) -> str:

@@ -39,6 +39,7 @@ from ._model import (
     State,
     Vlan,
 )
+from ._service import RESTARTS, Definition
 from ._sysctl_keys import name_of
 
 Document = dict[str, Any]
@@ -131,7 +132,24 @@ def _namespace(state: State, namespace: Namespace, ends: set[Endpoint], lab: str
         for setting in [state.nodes.get(namespace.name, {}).get(what)]
         if setting and (what == HOSTNAME or setting.lab == lab)
     }
-    return {**body, **capture_nat(next(iter(namespace.nat.values()), ())), **node}
+    services = {
+        key.name: _service(service.definition)
+        for key, service in sorted(state.services.items())
+        if key.namespace == namespace.name and (service.lab == lab or (namespace.name != HOST and not service.lab))
+    }
+    more = {"services": services} if services else {}
+    return {**body, **capture_nat(next(iter(namespace.nat.values()), ())), **node, **more}
+
+
+def _service(definition: Definition) -> Document:
+    """A service. The values of its environment may be secrets, and null leaves them as they are."""
+    body: Document = {"command": list(definition.command)}
+    body.update({key: value for key, value in zip(("user", "group", "directory"), definition[1:4]) if value})
+    if definition.environment:
+        body["environment"] = dict.fromkeys(dict(definition.environment))
+    if definition.restart != RESTARTS[0]:
+        body["restart"] = definition.restart
+    return body
 
 
 def _bridge(state: State, namespace: Namespace, bridge: Link) -> Document:

@@ -29,6 +29,7 @@ from ._model import (
     Vlan,
 )
 from ._nat import NFTABLES, NatRule
+from ._service import Service
 from ._sysctl_keys import name_of
 
 
@@ -36,7 +37,7 @@ class Description(NamedTuple):
     """How a change reads. ``before`` and ``after`` are the object as one line each; "" where it is not there."""
 
     action: str  # add, remove, change, move
-    object: str  # namespace, veth, bridge, port, link, address, route, snat, dnat, nat, sysctl, hostname, file
+    object: str  # namespace, veth, bridge, port, link, address, route, snat, dnat, nat, sysctl, hostname, file, service
     namespace: str
     name: str
     before: str
@@ -54,7 +55,8 @@ class Description(NamedTuple):
             if word != other:
                 break
             same += 1
-        return f"{self.action} {self.before} -> {' '.join(words[same:])}"
+        # Where nothing is new, something of what was there before has gone.
+        return f"{self.action} {self.before} -> {' '.join(words[same:]) or self.after}"
 
     def as_result(self) -> dict[str, Any]:
         """The change as a module returns it."""
@@ -484,6 +486,33 @@ class SetNode(NamedTuple):
         return f"file /etc/netns/{self.namespace}/{self.what} {text}"
 
 
+class SetService(NamedTuple):
+    """Let a service run in a namespace, or none (None). What runs by that name is ended before, in any case."""
+
+    namespace: str
+    name: str
+    service: Service | None
+    before: Service | None = None
+    path: str = ""
+
+    def describe(self) -> Description:
+        action = "remove" if self.service is None else "change" if self.before else "add"
+        before = self._line(self.before, None) if self.before else ""
+        after = self._line(self.service, self.before) if self.service else ""
+        return Description(action, "service", self.namespace, self.name, before, after)
+
+    def _line(self, service: Service, other: Service | None) -> str:
+        line = f"service {self.namespace}:{self.name} {service.definition.text(other.definition if other else None)}"
+        notes = [service.state] if service.state != "running" else []
+        notes += ["altered"] if service.altered else []
+        after = self.service
+        if after and service is self.before and not notes and service.inode != after.inode:
+            notes.append("in an earlier namespace")
+        if after and self.before and self.before.lab != after.lab:
+            notes.append(f"lab {service.lab}" if service.lab else "no lab")
+        return f"{line} ({', '.join(notes)})" if notes else line
+
+
 Change = Union[
     AddNamespace,
     RemoveNamespace,
@@ -512,6 +541,7 @@ Change = Union[
     RestoreNat,
     SetSysctl,
     SetNode,
+    SetService,
 ]
 
 

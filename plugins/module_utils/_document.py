@@ -21,6 +21,7 @@ from ._document_nat import BACKENDS, read_dnat, read_snat
 from ._document_nodes import NODE_KEYS, Node, read_attach, read_hostname, read_machine, read_node
 from ._document_probes import read_probes
 from ._document_routes import read_routes, read_sysctls
+from ._document_services import read_services
 from ._errors import Problem
 from ._model import (
     DEFAULT_MTU,
@@ -40,7 +41,18 @@ if TYPE_CHECKING:
     from ._probe import Probe
 
 _TOPOLOGY_KEYS = ("name", "namespaces", "links", "probes")
-_NAMESPACE_KEYS = ("attach", "interfaces", "bridges", "routes", "snat", "dnat", "nat_backend", "sysctls", *NODE_KEYS)
+_NAMESPACE_KEYS = (
+    "attach",
+    "interfaces",
+    "bridges",
+    "routes",
+    "snat",
+    "dnat",
+    "nat_backend",
+    "sysctls",
+    "services",
+    *NODE_KEYS,
+)
 
 
 class Topology:
@@ -132,6 +144,7 @@ def _namespace(reader: Reader, name: str, body: Mapping[str, Any], path: str, la
         loopback.purge = True
     wanted.routes = read_routes(reader, body.get("routes"), f"{path}.routes")
     wanted.sysctls = read_sysctls(reader, body.get("sysctls"), f"{path}.sysctls")
+    wanted.services = read_services(reader, body.get("services"), f"{path}.services", name, lab)
     wanted.node = read_hostname(reader, body.get("hostname"), f"{path}.hostname") if wanted.create else {}
     wanted.nat = WantedNat(f"{path}.nat_backend", ("snat", "dnat"), purge=True)
     wanted.nat.rules = read_snat(reader, body.get("snat"), f"{path}.snat", lab)

@@ -10,6 +10,7 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from . import _memory as memory
 from . import _namespaces as namespaces
 from . import _node as node
 from . import _pending as pending
+from . import _services as services
 from . import _sysctl as sysctl
 from ._capture import capture
 from ._connection import proc_address
@@ -48,7 +50,8 @@ def gather(names: Sequence[str] | None, sysctls: Sequence[str], lab: str) -> Fac
         unknown = [name for name in asked if name not in known]
         if unknown:
             raise Refused([_unknown(machine, name, known, entries) for name in unknown])
-        state = State()
+        running = services.read_all()
+        state = State(services={key: found.service for key, found in running.items()})
         look = Look(machine, state, {}, NOBODY)
         look.at(known)
         labs = [name for name in find_labs(machine) if name != NOBODY]
@@ -57,7 +60,10 @@ def gather(names: Sequence[str] | None, sysctls: Sequence[str], lab: str) -> Fac
         links = {entry.name: entry for entry in entries}
         facts: Facts = {
             "namespaces": {
-                name: _namespace(machine, look, name, links, pids, given, sysctls)
+                name: {
+                    **_namespace(machine, look, name, links, pids, given, sysctls),
+                    "services": [_service(key.name, found) for key, found in running.items() if key.namespace == name],
+                }
                 for name in asked
                 if name in state.namespaces
             },
@@ -154,6 +160,25 @@ def _machine(name: str) -> Facts:
     if name == HOST:
         return {"hostname": os.uname().nodename, "files": []}
     return {"hostname": node.read_hostname(name), "files": node.files_of(name)}
+
+
+def _service(name: str, found: services.Found) -> Facts:
+    service, running = found.service, found.running
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(running.since)) if running.since else None
+    return {
+        "name": name,
+        "lab": service.lab or None,
+        "state": running.state,
+        "pid": running.pid or None,
+        "since": since,
+        "restarts": running.restarts,
+        "ended": running.ended or None,
+        "command": list(service.definition.command),
+        "user": service.definition.user or None,
+        "environment": [variable for variable, _value in service.definition.environment],
+        "log": found.log or None,
+        "unit": found.unit or None,
+    }
 
 
 def _links(look: Look, name: str, addresses: list[decode.RawAddress]) -> list[Facts]:

@@ -37,6 +37,7 @@ from ._model import (
     State,
     Vlan,
 )
+from ._service import ServiceKey
 from ._sysctl_keys import PASSED_ON, interface_of, ipv6_conf
 
 
@@ -60,6 +61,7 @@ def copy(state: State) -> State:
             for name, namespace in state.namespaces.items()
         },
         nodes={name: dict(settings) for name, settings in state.nodes.items()},
+        services=dict(state.services),
     )
 
 
@@ -480,6 +482,14 @@ def _set_node(state: State, change: c.SetNode) -> list[c.Change]:
     return [c.SetNode(change.namespace, change.what, before, change.setting)]
 
 
+def _set_service(state: State, change: c.SetService) -> list[c.Change]:
+    key = ServiceKey(change.namespace, change.name)
+    before = state.services.pop(key, None)
+    if change.service:
+        state.services[key] = change.service
+    return [c.SetService(*key, before, change.service)]
+
+
 def _set_sysctl(state: State, change: c.SetSysctl) -> list[c.Change]:
     namespace = state.namespaces[change.namespace]
     before = namespace.sysctls.get(change.key)
@@ -628,6 +638,7 @@ _EFFECTS: dict[type, Callable[..., list[c.Change]]] = {
     c.RestoreNat: _restore,
     c.SetSysctl: _set_sysctl,
     c.SetNode: _set_node,
+    c.SetService: _set_service,
 }
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Union
 
 from ._nat import NatRule
+from ._service import Definition, Service, ServiceKey
 
 #: The name of the network namespace in which the module itself was started.
 HOST = "host"
@@ -457,6 +458,8 @@ class State:
     nodes: dict[str, dict[str, NodeSetting]] = field(default_factory=dict)
     #: Why no files can be put into /etc/netns/NAME, in words, by that name.
     node_obstacles: dict[str, str] = field(default_factory=dict)
+    #: The services of all namespaces, whether or not these are there.
+    services: dict[ServiceKey, Service] = field(default_factory=dict)
     #: What was found of the namespaces that shall be attached, by the name that they shall have.
     attachments: dict[str, Attachment] = field(default_factory=dict)
     #: Names that somebody else's namespaces have, by a symlink or since they were attached: it lives on without.
@@ -592,6 +595,15 @@ class WantedNat:
     backend: str = "auto"
 
 
+class WantedService(NamedTuple):
+    """A service that shall run. ``kept``: the variables of its environment whose values stay as they are."""
+
+    name: str
+    definition: Definition
+    path: str
+    kept: tuple[str, ...] = ()
+
+
 @dataclass
 class WantedNamespace:
     """What shall be in a namespace. ``create``: it is made if it is missing; otherwise it has to be there."""
@@ -609,6 +621,11 @@ class WantedNamespace:
     attach: Attach | None = None
     #: The host name and the files that it shall have, each with its place in the document.
     node: dict[str, tuple[str, str]] = field(default_factory=dict)
+    services: dict[str, WantedService] = field(default_factory=dict)
+    #: Services that shall not be, each with its place in the input.
+    absent_services: dict[str, str] = field(default_factory=dict)
+    #: Services that are not in ``services`` go.
+    purge_services: bool = False
 
 
 class Wire(NamedTuple):

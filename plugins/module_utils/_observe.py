@@ -21,6 +21,7 @@ from . import _memory as memory
 from . import _namespaces as namespaces
 from . import _nftables as nftables
 from . import _node as node
+from . import _services as services
 from . import _sysctl as sysctl
 from ._connection import connection
 from ._errors import few
@@ -46,6 +47,7 @@ from ._nat import IPTABLES, NFTABLES, NatRule, in_order
 from ._netlink import decode
 from ._netlink.session import Session
 from ._renames import device_of, followed
+from ._service import Service, ServiceKey
 from ._sysctl_keys import PASSED_ON, disable_ipv6_of, generic_key, ipv6_conf
 
 _FORWARDING_CAUSES = {
@@ -73,6 +75,7 @@ def observe(machine: Machine, wanted: Wanted) -> State:
         state.node_obstacles = {name: node.obstacle(name) for name, body in wanted.namespaces.items() if body.node}
         links = {entry.name for entry in entries if entry.kind == "symlink"}
         state.borrowed = frozenset(attached.names() | links)
+    state.services = _services(wanted)
     known: _KnownNames = {}
     state.remembered = remembered(machine, wanted.lab, known)
     state.claims = {lab: remembered(machine, lab, known) for lab in _labs_that_matter(wanted) if lab != wanted.lab}
@@ -101,6 +104,16 @@ def observe(machine: Machine, wanted: Wanted) -> State:
     if wanted.prune or any(namespace.nat for namespace in wanted.namespaces.values()):
         look_at_nat(machine, state, wanted.lab, wanted.namespaces)
     return state
+
+
+def _services(wanted: Wanted) -> dict[ServiceKey, Service]:
+    """The services of namespaces, if the demand may have to do with them."""
+    bodies = wanted.namespaces.values()
+    asked = [(wanted.lab, ServiceKey(body.name, name)) for body in bodies for name in body.services]
+    concerns = any(body.absent_services or body.purge_services for body in bodies)
+    if not (asked or concerns or wanted.prune or wanted.absent_namespaces):
+        return {}
+    return {key: found.service for key, found in services.read_all(asked).items()}
 
 
 def _labs_that_matter(wanted: Wanted) -> list[str]:
@@ -213,7 +226,7 @@ def _labs_of(link: decode.RawLink) -> set[str]:
 
 def labs(machine: Machine) -> list[str]:
     """The labs that have left anything on the machine: a mark, rules of translation, or a memory. NOBODY is one."""
-    found = set(memory.labs())
+    found = set(memory.labs()) | services.labs()
     can_read_iptables = iptables.available()
     for name in [HOST, *machine.all_names()]:
         with machine.released(name) as handle:

@@ -17,6 +17,7 @@ from ._document_nat import read_dnat, read_snat
 from ._document_nodes import read_attach
 from ._document_probes import read_probes
 from ._document_routes import read_routes, read_sysctls
+from ._document_services import read_service_names, read_services
 from ._errors import InvalidInput, Problem
 from ._model import (
     BRIDGE_SETTINGS,
@@ -202,6 +203,22 @@ def ns_sysctl(options: Options) -> Wanted:
     wanted = _wanted(reader, options)
     namespace = _one_namespace(reader, options, wanted)
     namespace.sysctls = read_sysctls(reader, options["settings"], "settings")
+    reader.done()
+    return wanted
+
+
+def ns_service(options: Options) -> Wanted:
+    reader = Reader()
+    wanted = _wanted(reader, options)
+    namespace = _one_namespace(reader, options, wanted)
+    if options["state"] == "absent":
+        names = read_service_names(reader, options["services"], "services")
+        namespace.absent_services = {name: f"services.{name}" for name in names}
+        if options["purge"]:
+            reader.problem("purge", "goes with 'state: present': it removes what 'services' does not name")
+    else:
+        namespace.services = read_services(reader, options["services"], "services", namespace.name, wanted.lab)
+        namespace.purge_services = options["purge"]
     reader.done()
     return wanted
 

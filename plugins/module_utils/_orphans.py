@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ._model import HOST, NOBODY, Endpoint, Link, Remembered, State
+from ._service import Service, ServiceKey
 
 
 class Orphan(NamedTuple):
@@ -21,7 +22,8 @@ class Orphan(NamedTuple):
     stale, dangling or foreign: a name in /run/netns that stands for no namespace; unfinished: a link that a killed run
     has made or was removing; device: one of the host that is on its way to a lab or from there, or has fallen back when
     somebody removed its namespace; unpaired: a lab's end of a veth whose other end is not the lab's, or not to be seen;
-    half: a namespace of a lab with such links in it; memory: what a lab has changed on a namespace that is gone.
+    half: a namespace of a lab with such links in it; memory: what a lab has changed on a namespace that is gone;
+    service: what runs, or shall run, in a namespace that is gone.
     """
 
     kind: str
@@ -55,6 +57,7 @@ def orphans(
         for name in gone:
             text = f"the lab {lab!r} has changed things in a namespace {name} that is gone"
             found.append(Orphan("memory", name, name, lab, text))
+    found += [orphan for key, service in sorted(state.services.items()) for orphan in _service(state, key, service)]
     return found
 
 
@@ -68,6 +71,17 @@ def _lost_devices(state: State, memories: Mapping[str, Sequence[Remembered]]) ->
                 whose = f"the lab {lab!r}" if lab else "no lab"
                 text = f"the device {entry.object!r}, which was moved to {entry.after} for {whose}, is gone, or in a"
                 yield Orphan("device", "", entry.object, lab, f"{text} namespace without a name")
+
+
+def _service(state: State, key: ServiceKey, service: Service) -> Iterator[Orphan]:
+    namespace = state.namespaces.get(key.namespace)
+    whose = f"of the lab {service.lab!r}" if service.lab else "of no lab"
+    if namespace is None:
+        text = f"the service {key} {whose} is left of a namespace that is gone"
+        yield Orphan("service", *key, service.lab, text)
+    elif service.inode != namespace.inode:
+        text = f"the service {key} {whose} is of an earlier namespace of that name"
+        yield Orphan("service", *key, service.lab, text)
 
 
 def _link(state: State, end: Endpoint, link: Link) -> Iterator[Orphan]:

@@ -17,6 +17,7 @@ The order of a plan, and the room that is left in it:
  8. routes, those that make gateways reachable first                  (then: policy rules)
  9. rules of translation, into the new backend before they leave the old one
 10. host names and files
+11. services, which end before all else when they go
 
 Private to the collection: no stable interface.
 """
@@ -65,6 +66,7 @@ from ._plan_devices import Devices, completed
 from ._plan_memory import Memories
 from ._plan_nat import Nat
 from ._plan_nodes import Nodes
+from ._plan_services import Services
 from ._renames import inherited
 from ._sysctl_keys import disable_ipv6_of, generic_key, interface_of, name_of, sysctl_rank
 
@@ -131,6 +133,7 @@ class Planner:
         self.nat = Nat(self)
         self.nodes = Nodes(self)
         self.devices = Devices(self)
+        self.services = Services(self)
         self.wires: dict[Endpoint, Wire] = {end: wire for wire in wanted.wires for end in wire.ends}
         #: Namespaces that are taken for granted; what is in them is, too.
         self.assumed: set[str] = set()
@@ -162,6 +165,7 @@ class Planner:
         self._set_routes()
         self.nat.set()
         self.nodes.set()
+        self.services.set()
         self.memories.spare_others()
         self._keep_connection()
         self._refuse()
@@ -246,6 +250,7 @@ class Planner:
         links += [end for wire in self.wanted.wires for end in self._in_the_way(wire)]
         self._refuse_second_names(namespaces)
         self._refuse()
+        self.services.remove(namespaces)
         for name in namespaces:
             # A veth between two of them ends with them. One to somewhere else goes now, so that what it leaves behind
             # there is gone when the run ends, and not whenever the kernel gets to it.
@@ -486,7 +491,9 @@ class Planner:
         body = self.wanted.namespaces.get(name)
         if body is None or (body.nat and body.nat.rules):
             return False
-        return body == WantedNamespace(name, path, absent_routes=body.absent_routes, nat=body.nat)
+        removes = WantedNamespace(name, path, absent_routes=body.absent_routes, nat=body.nat)
+        removes.absent_services = body.absent_services
+        return body == removes
 
     # --- 3. and 5. sysctls -------------------------------------------------------------------------------------------
 

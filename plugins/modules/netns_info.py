@@ -131,6 +131,26 @@ namespaces:
       type: list
       elements: str
       sample: [resolv.conf]
+    services:
+      description:
+        - The services of this collection in the namespace, with C(name), C(lab), C(state) (V(running), V(restarting), V(stopped)), C(pid), C(since),
+          C(restarts), C(ended) (how the last process has ended, under systemd as long as no other one runs), C(command), C(user),
+          C(environment) (the names of its variables), and where to find what it says, C(log) or, with systemd, C(unit).
+      type: list
+      elements: dict
+      sample:
+        - name: http
+          lab: routed
+          state: running
+          pid: 4242
+          since: "2026-01-31T23:59:59Z"
+          restarts: 0
+          ended: null
+          command: [python3, -m, http.server, "80"]
+          user: null
+          environment: []
+          log: /run/nslab/services/server/http/log
+          unit: null
 stale:
   description: Names in C(/run/netns) that stand for no namespace (V(stale) files, V(dangling) symlinks).
   returned: success
@@ -153,6 +173,7 @@ orphans:
         - V(device), a device of the host that was moved into a namespace, and is not there.
         - V(half), a namespace of a lab with such links in it.
         - V(memory), what a lab has changed in a namespace that is gone.
+        - V(service), a service of a namespace that is gone, or was made anew since.
       type: str
       sample: unpaired
     namespace:
@@ -160,7 +181,7 @@ orphans:
       type: str
       sample: router
     name:
-      description: The name of the file, link or namespace.
+      description: The name of the file, link, namespace or service.
       type: str
       sample: veth-srv
     lab:
@@ -182,13 +203,15 @@ reverted:
   type: dict
   sample: {"purpose": "nslab.netns.topology for lab edge", "reverted": "2026-01-31T23:59:59Z", "remains": []}
 labs:
-  description: The labs that have left anything on the host, a mark, rules of translation, or a changed value.
+  description: The labs that have left anything on the host, a mark, rules of translation, a service, or a changed value.
   returned: success
   type: list
   elements: str
   sample: [routed]
 topology:
-  description: The lab as a topology document; V(null) if there is none, or several and O(lab) does not say which.
+  description:
+    - The lab as a topology document; V(null) if there is none, or several and O(lab) does not say which.
+    - It has V(null) for the values of variables of services, which leaves them as they are.
   returned: success
   type: dict
   sample: {"name": "routed", "namespaces": {}, "links": [{"endpoints": ["server:vethS", "router:veth-srv"]}]}

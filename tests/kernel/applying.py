@@ -19,6 +19,8 @@ from ansible_collections.nslab.netns.plugins.module_utils import (
     _namespaces,
     _node,
     _options,
+    _services,
+    _supervised,
     _sysctl,
 )
 from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
@@ -96,6 +98,11 @@ MUTATING: tuple[tuple[Any, str], ...] = (
     (_namespaces, "replace_name"),
     (_attached, "note"),
     (_attached, "settle"),
+    (_services, "write"),
+    (_services, "_note"),
+    (_services, "_remove"),
+    (_supervised, "start"),
+    (_supervised, "stop"),
     (_apply.memory, "append"),
     (_apply.memory, "rewrite"),
     (_apply.nftables, "replace"),
@@ -125,7 +132,7 @@ def failing_call(monkeypatch: pytest.MonkeyPatch, number: int, error: Exception 
     with monkeypatch.context() as patch:
         for owner, name in MUTATING:
             usual: Exception = KernelError(5, "injected")
-            if owner in (_namespaces, _attached, _apply.memory, _node):
+            if owner in (_namespaces, _attached, _apply.memory, _node, _services, _supervised):
                 usual = OSError(5, "injected")
             elif owner in (_apply.nftables, _apply.iptables):
                 usual = NslabError("injected")

@@ -131,6 +131,26 @@ def test_unconfirmed_changes_are_taken_back(how: str) -> None:
     assert pending.reverted() is None
 
 
+def test_a_service_runs_again_as_before() -> None:
+    """What takes it back has no file of the collection any more, and starts a process that outlives it."""
+
+    def lab(command: str) -> Document:
+        return {"name": "lab", "namespaces": {"server": {"services": {"one": {"command": command}}}}}
+
+    def command() -> bytes:
+        pid = Path("/run/nslab/services/server/one/pid").read_text().strip()
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+    run(lab("sleep 1000"))
+    with ended_afterwards():
+        left_to_confirmation(lab("sleep 1001"), 1)
+        assert command() == b"sleep\x001001\x00"
+        eventually(lambda: pending.pending() is None, "the changes are taken back")
+    assert command() == b"sleep\x001000\x00"
+    assert run(lab("sleep 1000")) == []
+    run({"name": "lab"}, absent=True)
+
+
 def test_a_removal_can_be_taken_back_with_all_that_was_in_it() -> None:
     run(routed())
     before = host_without_lab_traces()

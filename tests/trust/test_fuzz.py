@@ -132,13 +132,30 @@ def _keys(value: Any) -> set[str]:
     return found
 
 
+#: What is never applied: nothing that is made up here shall be run.
+SERVICES = """
+name: fuzz
+namespaces:
+  a:
+    services:
+      web:
+        command: [httpd, -p, 80, 1.5, "a b"]
+        user: www-data
+        group: 33
+        directory: /srv
+        environment: {A: "1", C: 3}
+        restart: no
+      other: {command: "httpd 'a b' $HOME", restart: always}
+  host: {services: {third: {command: [/bin/true]}}}
+"""
+
 DOCUMENT = yaml.safe_load(TEXT)
 KEYS = sorted(_keys(DOCUMENT))
 
 
-def mutated(chance: random.Random) -> Any:
+def mutated(chance: random.Random, original: Any = DOCUMENT) -> Any:
     """The document with up to four changes for the worse."""
-    document: Any = copy.deepcopy(DOCUMENT)
+    document: Any = copy.deepcopy(original)
     for _number in range(chance.choice((1, 1, 1, 2, 4))):
         path = chance.choice(list(_paths(document)))
         if not path:
@@ -184,6 +201,29 @@ def test_a_mutated_document_is_refused_or_works(part: int) -> None:
             seed = part * 1_000_000 + number
             document = mutated(random.Random(seed))  # noqa: S311
             _refused_or_works(document, empty, f"the document of seed {seed}: {str(document)[:2000]!r}")
+
+
+def test_mutated_services_are_refused_or_planned() -> None:
+    original = yaml.safe_load(SERVICES)
+    planned = 0
+    with throwaway_host():
+        empty = look()
+        for seed in range(DOCUMENTS // PARTS):
+            document = mutated(random.Random(seed), original)  # noqa: S311
+            what = f"the document of seed {seed}: {str(document)[:2000]!r}"
+            options = {"topology": document, "state": "present", "lab": None, "adopt": False, "strict": False}
+            try:
+                wanted = _options.topology(options) if isinstance(document, dict) else _wanted(document)
+                found = engine.run(wanted, check=True)
+                planned += "service" in str([change.describe() for change in found.changes])
+            except NslabError as error:
+                if not str(error):
+                    raise AssertionError(what) from error
+            except Exception as error:
+                raise AssertionError(what) from error
+            count("mutated documents")
+        assert not differences(empty, look())
+    assert planned > DOCUMENTS // PARTS // 20
 
 
 def _refused_or_works(document: Any, empty: dict[str, Any], what: str) -> None:

@@ -1,0 +1,97 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The part of planning that is about services. Pure, as all of planning.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import TYPE_CHECKING
+
+from . import _changes as c
+from ._errors import FOREIGN
+from ._model import WantedNamespace, WantedService
+from ._service import Definition, Service, ServiceKey
+
+if TYPE_CHECKING:
+    from ._plan import Planner
+
+
+class Services:
+    """Plans what runs in namespaces: it ends before anything else changes, and begins when all else is done."""
+
+    def __init__(self, planner: Planner) -> None:
+        self._planner = planner
+        self._wanted = planner.wanted
+
+    def remove(self, going: Collection[str]) -> None:
+        """End what goes with namespaces, what has left the document, and what runs in namespaces that are gone."""
+        state = self._planner.state
+        gone = [name for name in self._wanted.absent_namespaces if name not in state.namespaces]
+        for key, service in list(state.services.items()):
+            wanted = self._wanted.namespaces.get(key.namespace)
+            if service.state == "foreign":
+                if wanted and key.name in wanted.absent_services:
+                    self._planner.problem(wanted.absent_services[key.name], _foreign(key), FOREIGN)
+                continue
+            if key.namespace in going or (key.namespace in gone and self._may_go(key, service)):
+                self._planner.do(c.SetService(*key, None, service, wanted.path if wanted else ""))
+            elif self._is_surplus(key, service, wanted):
+                path = wanted.absent_services.get(key.name, wanted.path) if wanted else ""
+                self._planner.do(c.SetService(*key, None, service, path))
+
+    def _is_surplus(self, key: ServiceKey, service: Service, wanted: WantedNamespace | None) -> bool:
+        if wanted and key.name in wanted.services:
+            return False
+        if self._wanted.prune and self._wanted.lab and service.lab == self._wanted.lab:
+            return True
+        if wanted is None:
+            return False
+        # Without a lab, purging is about the services of tasks without one.
+        is_purged = wanted.purge_services and service.lab == self._wanted.lab
+        return is_purged or (key.name in wanted.absent_services and self._may_go(key, service))
+
+    def _may_go(self, key: ServiceKey, service: Service) -> bool:
+        return self._planner.is_of_lab(f"the service {key}", service.lab)
+
+    def set(self) -> None:
+        for wanted in self._wanted.namespaces.values():
+            for item in wanted.services.values():
+                self._set(wanted, item)
+
+    def _set(self, wanted: WantedNamespace, item: WantedService) -> None:
+        key = ServiceKey(wanted.name, item.name)
+        there = self._planner.state.services.get(key)
+        definition = self._completed(item, there)
+        if there and there.state == "foreign":
+            self._planner.problem(item.path, _foreign(key), FOREIGN)
+            return
+        if there and self._planner.refuse_foreign(item.path, f"the service {key}", there.lab):
+            return
+        # Without a lab, what is there keeps the mark that it has.
+        lab = self._wanted.lab or (there.lab if there else "")
+        inode = self._planner.state.namespaces[wanted.name].inode
+        service = Service(lab, definition, inode)
+        if there != service or inode == 0:
+            self._planner.do(c.SetService(*key, service, there, item.path))
+
+    def _completed(self, item: WantedService, there: Service | None) -> Definition:
+        """The definition with the values of the environment that shall stay as they are."""
+        known = dict(there.definition.environment) if there else {}
+        kept = {}
+        for variable in item.kept:
+            if variable in known:
+                kept[variable] = known[variable]
+            else:
+                text = "has no value, and there is none that could stay; say it"
+                self._planner.problem(f"{item.path}.environment.{variable}", text)
+        environment = {**dict(item.definition.environment), **kept}
+        return item.definition._replace(environment=tuple(sorted(environment.items())))
+
+
+def _foreign(key: ServiceKey) -> str:
+    return f"there is a unit of systemd for the service {key} that this collection has not made; remove it"

@@ -1,0 +1,310 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Services as units of systemd, in /run/systemd/system, which end with the boot as labs do.
+
+A unit names the namespace. Its command goes through a shell that does what systemd has no setting for: it puts the
+files of /etc/netns in the place of those in /etc, as many as there are, and enters the node's UTS namespace.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from ._errors import NslabError
+from ._model import HOST
+from ._service import SETTLE_SECONDS, STOP_SECONDS, Definition, Running, ServiceKey
+
+#: Where units live that are gone after a reboot; it is there if systemd is process 1 (sd_booted(3)).
+_UNITS = "/run/systemd/system"
+
+_PROGRAM_SECONDS = 60
+_POLL_SECONDS = 0.05
+
+_PROPERTIES = (
+    "Id", "LoadState", "ActiveState", "SubState", "MainPID", "NRestarts", "ExecMainStartTimestamp", "ExecMainCode",
+    "ExecMainStatus", "Result", "FragmentPath",
+)  # fmt: skip
+
+#: What a service finds inside (docs/inside.md), in a mount namespace of its own. A systemd that does not know
+#: NetworkNamespacePath= (before 242) says so in the journal, and starts the command all the same.
+#: $1: the namespace; $2 and $3: the user and the group, empty for root's; $4: the directory, for which systemd does not
+#: take every path; the rest: the command. The variables of the service hold here, so programs are named by their paths.
+_ENTER = """u=/run/nslab/uts/$1 e=/etc/netns/$1 n=$2 g=$3 d=$4
+[ "/run/netns/$1" -ef /proc/self/ns/net ] || { echo "systemd has not entered the namespace $1" >&2; exit 225; }
+shift 4
+/bin/mount -t sysfs sysfs /sys || exit 226
+for f in "$e"/*; do t=/etc/${f##*/}
+if [ -e "$f" ] && [ -e "$t" ]; then /bin/mount --bind "$f" "$t" || exit 226; fi
+done
+cd -- "$d" || exit 200
+if [ -n "$n$g" ]; then
+n=${n:-0} i=--init-groups; /usr/bin/id -un "$n" >/dev/null 2>&1 || i=--clear-groups
+g=${g:-$(/usr/bin/id -g "$n" 2>/dev/null)}
+set -- /usr/bin/setpriv --reuid="$n" --regid="${g:-$n}" "$i" -- /usr/bin/env --chdir="$d" -- "$@"
+fi
+if [ -e "$u" ]; then set -- /usr/bin/nsenter --uts="$u" -- "$@"; fi
+exec "$@"
+"""
+
+#: systemd looks for a program without '/' where it was built to, whatever PATH says.
+_ON_HOST = 'cd -- "$1" || exit 200; shift; exec "$@"'
+
+#: The unit of a service that runs, as it is altered if its file is not there, or another one goes before it.
+NO_FILE = "no file"
+
+
+class Unit(NamedTuple):
+    """What systemd has of a name. ``text``: its file in /run/systemd/system, or NO_FILE."""
+
+    is_known: bool
+    running: Running
+    text: str
+
+
+def is_booted() -> bool:
+    return os.path.isdir(_UNITS)
+
+
+def name(lab: str, key: ServiceKey) -> str:
+    """The name of a unit. None of its parts has a colon in it, so that no two services come to have one name."""
+    return f"nslab-{lab}:{key.namespace}:{key.name}.service"
+
+
+def text(lab: str, key: ServiceKey, definition: Definition, folder: str) -> str:
+    """The unit of a service, whose files are in ``folder``. The values of its environment are not in it."""
+    whose = f"the lab {lab}" if lab else "no lab"
+    directory = definition.directory or "/"
+    command, prefix = ("/bin/sh", "-c", _ON_HOST, "sh", directory, *definition.command), ":"
+    if key.namespace != HOST:
+        entering = ("/bin/sh", "-c", _ENTER, "sh", key.namespace, definition.user, definition.group, directory)
+        command = (*entering, *definition.command)
+        # Only root enters: systemd leaves the change of the user to the command, and does all else as for that user.
+        prefix = ":!" if definition.user or definition.group else ":"
+    lines = [
+        f"# nslab:{lab} (made by nslab.netns, and removed with its lab)",
+        "[Unit]",
+        f"Description={key.name} in the namespace {key.namespace}, of {whose}",
+        "StartLimitIntervalSec=0",
+        "[Service]",
+        "Type=exec",
+    ]
+    if key.namespace != HOST:
+        lines += [f"NetworkNamespacePath=/run/netns/{key.namespace}", "PrivateMounts=yes"]
+    lines.append(f"User={definition.user or 'root'}")
+    if definition.group:
+        lines.append(f"Group={definition.group}")
+    lines += [
+        f"EnvironmentFile={folder}/environment",
+        f"Environment={_quoted(f'NSLAB_SERVICE={key}')}",
+        f"ExecStart={prefix}{' '.join(map(_quoted, command))}",
+        f"Restart={definition.restart}",
+        "RestartSec=1",
+        f"TimeoutStopSec={STOP_SECONDS:g}",
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def environment(definition: Definition) -> str:
+    """The environment of a service as systemd reads it from a file (systemd.exec(5), EnvironmentFile=)."""
+    values = {"PATH": definition.path, **dict(definition.environment)}
+    lines = []
+    for variable, value in values.items():
+        escaped = "".join(f"\\{letter}" if letter in '\\"$`' else letter for letter in value)
+        lines.append(f'{variable}="{escaped}"\n')
+    return "".join(lines)
+
+
+def _quoted(word: str) -> str:
+    """A word of a command as systemd.syntax(7) has it. With ':' before the command, no '$' means anything."""
+    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    return '"' + "".join(escapes.get(letter, letter) for letter in word.replace("%", "%%")) + '"'
+
+
+# --- systemd ---------------------------------------------------------------------------------------------------------
+
+
+def look(services: Mapping[ServiceKey, str]) -> dict[ServiceKey, Unit]:
+    """What systemd has of services, which are given with their labs. Looking changes nothing."""
+    if not services:
+        return {}
+    names = {key: name(lab, key) for key, lab in services.items()}
+    output = _ask("show", f"--property={','.join(_PROPERTIES)}", "--", *names.values())
+    found = {block.get("Id", ""): block for block in map(_properties, output.split("\n\n"))}
+    return {key: _unit(found.get(unit, {}), unit) for key, unit in names.items()}
+
+
+def _unit(found: Mapping[str, str], unit: str) -> Unit:
+    is_ours = found.get("FragmentPath", "") in ("", f"{_UNITS}/{unit}")
+    written = (_read(unit) if is_ours else "") or NO_FILE
+    is_known = written != NO_FILE or found.get("LoadState", "not-found") not in ("not-found", "")
+    pid = int(found.get("MainPID") or 0)
+    state = "stopped"
+    if found.get("ActiveState") == "active" and pid:
+        state = "running"
+    elif found.get("SubState") == "auto-restart" or found.get("ActiveState") == "activating":
+        state = "restarting"
+    restarts = int(found.get("NRestarts") or 0)
+    return Unit(is_known, Running(state, pid, _since(pid), restarts, _ended(found), _inode(pid)), written)
+
+
+def _since(pid: int) -> float:
+    """When a process has begun: its folder in /proc is as old."""
+    try:
+        return os.stat(f"/proc/{pid}").st_ctime if pid else 0.0
+    except OSError:
+        return 0.0
+
+
+def _inode(pid: int) -> int:
+    """The namespace that a process is in: systemd looks for it by its name at each start."""
+    try:
+        return os.stat(f"/proc/{pid}/ns/net").st_ino if pid else 0
+    except OSError:
+        return 0
+
+
+def _ended(found: Mapping[str, str]) -> str:
+    """How the last process of a unit has ended; empty if none has, or another one runs."""
+    code, status = found.get("ExecMainCode", "0"), found.get("ExecMainStatus", "0")
+    if code in ("0", ""):
+        return ""
+    # include/uapi/asm-generic/siginfo.h: CLD_EXITED
+    if code == "1":
+        return f"exit status {status}"
+    try:
+        return f"signal {signal.Signals(int(status)).name}"
+    except ValueError:
+        return f"signal {status}"
+
+
+def _read(unit: str) -> str:
+    try:
+        fd = os.open(f"{_UNITS}/{unit}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    with open(fd, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read() if stat.S_ISREG(os.fstat(fd).st_mode) else ""
+
+
+class Start:
+    """A service that is being started."""
+
+    def __init__(self, unit: str, began: float) -> None:
+        self._unit = unit
+        self._began = began
+        self._deadline = time.monotonic() + SETTLE_SECONDS
+
+    def wait(self) -> None:
+        """Return when it runs. Raises NslabError if it has ended at once."""
+        while True:
+            found = _show(self._unit)
+            if found.get("ActiveState") != "active" or found.get("NRestarts") != "0":
+                raise NslabError(_ended_at_once(self._unit, found, self._began))
+            if time.monotonic() > self._deadline:
+                return
+            time.sleep(_POLL_SECONDS)
+
+    def close(self) -> None:
+        """There is nothing to be done."""
+
+
+def start(unit: str, content: str) -> Start:
+    """Make a unit and start it. Raises NslabError if it does not start; then ``stop`` has to follow."""
+    other = _show(unit).get("FragmentPath", "")
+    if other:
+        raise NslabError(f"there is a unit of that name already, {other}; remove it")
+    new = f"{_UNITS}/.{unit}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(new, flags, 0o644), "w", encoding="utf-8", errors="surrogateescape") as file:
+        os.fchmod(file.fileno(), 0o644)  # open() minds the umask
+        file.write(content)
+    os.rename(new, f"{_UNITS}/{unit}")
+    _ask("daemon-reload")
+    began = time.time()
+    failed, _output, error = _run("start", "--", unit)
+    if failed:
+        found = _show(unit)
+        raise NslabError(_ended_at_once(unit, found, began) if _ended(found) else error or "systemd does not start it")
+    return Start(unit, began)
+
+
+def _ended_at_once(unit: str, found: Mapping[str, str], began: float) -> str:
+    # Of one that waits to be started again, or has ended well, systemd does not tell how in time.
+    return f"it has ended at once: {_ended(found) or 'exit status 0'}{_last_words(unit, began)}"
+
+
+def stop(unit: str) -> None:
+    """End a unit and remove it, if it is there. Raises NslabError if it does not end."""
+    failed, _output, error = _run("stop", "--", unit)
+    # One that is not loaded is not stopped, which is as good.
+    if failed and _show(unit).get("LoadState") not in ("not-found", "", None):
+        raise NslabError(error or f"systemd does not stop {unit}")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{_UNITS}/{unit}")
+    _run("reset-failed", "--", unit)
+    # One that is stopped is forgotten most often; to read all units again takes long on a host that has many.
+    if _show(unit).get("LoadState") != "not-found":
+        _ask("daemon-reload")
+
+
+def _show(unit: str) -> dict[str, str]:
+    output = _ask("show", f"--property={','.join(_PROPERTIES)}", "--", unit)
+    return _properties(output)
+
+
+def _properties(block: str) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+
+
+def _last_words(unit: str, began: float) -> str:
+    """What a service has said last since then, if there is a journal."""
+    program = shutil.which("journalctl")
+    if program is None:
+        return ""
+    # What was said last may be on its way to the journal still.
+    _call([program, "--quiet", "--sync"])
+    command = [program, "--quiet", "--no-pager", "--output=cat", "--lines=5", f"--since=@{began:.6f}"]
+    failed, output, _error = _call([*command, f"_SYSTEMD_UNIT={unit}"])
+    said = "; ".join(line for line in output.splitlines() if line.strip())
+    return "" if failed or not said else f"; it said: {said}"
+
+
+def _ask(*words: str) -> str:
+    failed, output, error = _run(*words)
+    if failed:
+        raise NslabError(f"systemctl {words[0]}: {error}")
+    return output
+
+
+def _run(*words: str) -> tuple[bool, str, str]:
+    return _call([shutil.which("systemctl") or "/usr/bin/systemctl", "--no-ask-password", "--no-pager", *words])
+
+
+def _call(command: Sequence[str]) -> tuple[bool, str, str]:
+    environment_of_all = {**os.environ, "LC_ALL": "C"}
+    try:
+        # run_command() is AnsibleModule's, which this room knows nothing of.
+        done = subprocess.run(  # pylint: disable=ansible-bad-function
+            command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=environment_of_all,
+            timeout=_PROGRAM_SECONDS,
+        )  # fmt: skip
+    except OSError as error:
+        raise NslabError(f"{command[0]} could not be run: {error.strerror}") from error
+    except subprocess.TimeoutExpired as error:
+        raise NslabError(f"{command[0]} has not answered within {_PROGRAM_SECONDS} s") from error
+    lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
+    return done.returncode != 0, done.stdout.decode("utf-8", "replace"), lines[0] if lines else ""
