@@ -290,8 +290,8 @@ def snapshot() -> dict[str, Any]:
     """All there is on the host and in its named namespaces, for a comparison of before and after.
 
     What changes by itself is left out: lifetimes, neighbours, the carrier, of which the kernel takes note up to a
-    second late, and the link-local addresses and routes that come with it. The end of duplicate address detection of other
-    addresses is waited for, since the kernel adds the local route of an address then.
+    second late, and the link-local addresses and routes that come with it. For the other addresses the end of duplicate
+    address detection is waited for, since the kernel adds the local route of an address then.
     """
     found: dict[str, Any] = {"host": _stack(None)}
     for name in named_namespaces():

@@ -382,6 +382,8 @@ def main() -> int:
             say(f"  {name:12} {(stage.__doc__ or '').splitlines()[0]}")
         return 0 if unknown == ["help"] else 2
 
+    # Python compiles each file once, even where it was told not to keep the result: hundreds of processes want it.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     run = Run(shlex.split(arguments.pytest))
     names = arguments.stages or list(STAGES)
     summary = []

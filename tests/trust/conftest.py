@@ -13,10 +13,8 @@ from pathlib import Path
 for folder in ("..", "../kernel", "."):
     sys.path.insert(0, str((Path(__file__).parent / folder).resolve()))
 
-import nftables_binding
-
 with contextlib.suppress(ImportError):
     # Each look at legacy iptables is a process that imports this. Those of the tests inherit it.
     importlib.import_module("iptc")
 
-nftables_binding.provide()
+importlib.import_module("nftables_binding").provide()
