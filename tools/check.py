@@ -34,6 +34,7 @@ from environment import (
     Unavailable,
     Version,
     collection_tree,
+    compiling_once,
     dotted,
     need_commands,
     newest_controller,
@@ -137,7 +138,11 @@ def e2e(run: Run) -> None:
     for version in versions:
         commands = venv(f"test-{dotted(version)}", version, ["test"])
         chosen = [] if version == versions[-1] else ["-m", "not once"]
-        environment = {"NSLAB_ANSIBLE_PLAYBOOK": str(commands / "ansible-playbook"), "NSLAB_SSHD": sshd()}
+        environment = {
+            "NSLAB_ANSIBLE_PLAYBOOK": str(commands / "ansible-playbook"),
+            "NSLAB_SSHD": sshd(),
+            "PYTHONPATH": str(compiling_once(CACHE / "sitecustomize")),
+        }
         title = f"{ansible_core(commands)}, Python {dotted(version)}"
         run.pytest(title, commands, ["tests/e2e", *chosen], environment, on=THROWAWAY_HOST)
 
@@ -165,12 +170,13 @@ def integration(run: Run) -> None:
     need_commands(KERNEL_TOOLS)
     targets = {path.name for path in (ROOT / "tests/integration/targets").iterdir() if (path / "tasks").is_dir()}
     targets = {name for name in targets if not name.startswith("setup_")}
-    preparations, tests = [], []
+    preparations, tests, copies = [], [], []
     for version in controllers(run):
         old = version == OLDEST_CONTROLLER
         for number, part in enumerate([{"examples"}] if old else [targets - LONG_TARGETS, targets & LONG_TARGETS]):
             test = AnsibleTest(version, f"integration-{dotted(version)}-{number}")
             test.stage(instead="oldest" if old else None)
+            copies.append(test)
             title = f"ansible-test integration, {ansible_core(test.commands)}, {'oldest' if old else 'newest'} pyroute2"
             title += f": {', '.join(sorted(part))}"
             # A throw-away host has no network, so what ansible-test installs has to be there before.
@@ -178,6 +184,8 @@ def integration(run: Run) -> None:
             command, environment = test.integration(sorted(part))
             tests.append(Command(title, [THROWAWAY_HOST, *command], environment, test.tree))
     if run.check_together(preparations, counts=False):
+        for test in copies:
+            test.compile_once()
         run.check_together(tests)
 
 

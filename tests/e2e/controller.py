@@ -18,9 +18,6 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-#: Where compiled/sitecustomize.py keeps what it compiles.
-COMPILED = ROOT / ".cache/compiled"
-
 # A run that takes longer hangs.
 DEADLINE_SECONDS = 300
 
@@ -99,7 +96,6 @@ class Controller:
     def __init__(self, home: Path) -> None:
         self.home = home
         home.mkdir()
-        COMPILED.mkdir(parents=True, exist_ok=True)
         configuration = home / "ansible.cfg"
         configuration.touch()
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
@@ -120,8 +116,6 @@ class Controller:
             "ANSIBLE_PIPELINING": "true",
             "ANSIBLE_REMOTE_TEMP": str(home / "remote"),
             "ANSIBLE_REMOTE_TMP": str(home / "remote"),
-            "NSLAB_COMPILED": str(COMPILED),
-            "PYTHONPATH": str(Path(__file__).parent / "compiled"),
         }
 
     def run(self, playbook: str | Sequence[Play], *options: str, prefix: Sequence[str] = (), **variables: Any) -> Run:
