@@ -101,7 +101,8 @@ def engine(run: Run) -> None:
     need_commands(KERNEL_TOOLS)
     version = oldest_controller()
     commands = venv(f"test-{dotted(version)}", version, ["test"])
-    run.pytest(f"Python {dotted(version)}, newest pyroute2", commands, ["tests/kernel"], on=THROWAWAY_HOST)
+    title = f"Python {dotted(version)}, newest pyroute2"
+    run.pytest(title, commands, ["tests/kernel"], on=THROWAWAY_HOST, workers=3)
 
 
 def trust(run: Run) -> None:
@@ -121,18 +122,18 @@ def trust(run: Run) -> None:
 
 
 def oldest(run: Run) -> None:
-    """Most kernel tests again as an old target has them: the oldest pyroute2, on the oldest Python that is there."""
+    """Kernel tests that depend on versions, as an old target has them: the oldest pyroute2, on the oldest Python."""
     need_commands(KERNEL_TOOLS)
     version = (3, 9) if (3, 9) in pythons() else oldest_controller()
     if version != (3, 9):
         run.leave_out("the oldest Python of a target, 3.9", "it is not on this machine")
     commands = venv(f"oldest-{dotted(version)}", version, ["test"], instead="oldest")
     title = f"Python {dotted(version)}, oldest pyroute2"
-    run.pytest(title, commands, ["tests/kernel", "-m", "not once"], on=THROWAWAY_HOST)
+    run.pytest(title, commands, ["tests/kernel", "-m", "not once"], on=THROWAWAY_HOST, workers=3)
 
 
 def e2e(run: Run) -> None:
-    """Whole playbooks through ansible-playbook: with the newest ansible-core all, with the oldest most."""
+    """Whole playbooks through ansible-playbook: all with the newest ansible-core, one of each kind with the oldest."""
     need_commands({**KERNEL_TOOLS, "ssh": "openssh-client", "sudo": "sudo", "openssl": "openssl"})
     versions = controllers(run)
     for version in versions:
