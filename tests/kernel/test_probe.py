@@ -786,6 +786,7 @@ def test_a_response_is_read_up_to_a_bound(routed: None) -> None:
 
 
 def test_a_service_without_a_word_is_a_mismatch(routed: None) -> None:
+    settle()
     with listener("server", "1.1.1.1", 8080):
         results = run(http(), http(expect="unreachable"))
     assert [result.outcome for result in results] == ["mismatch"] * 2
