@@ -1,7 +1,7 @@
 # Copyright (c) nslab contributors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Throw-away hosts, and what iproute2 and sysctl say about them.
+"""Throw-away hosts, and what iproute2 and /proc/sys say about them.
 
 A throw-away host is a network and a mount namespace of the test's own, with a private /run and a fresh /sys, entered
 by the process (the thread) that runs the test: whatever it starts from then on runs there. Nothing can leak to the
@@ -32,6 +32,8 @@ MS_REC_PRIVATE = 0x4000 | 0x40000
 # What the lock leaves behind, as any lock file does; it says nothing about the host.
 _LOCK_FILE = "/run/nslab/lock"
 _SYSCTL_PATTERN = r"^net\.(core|ipv4|ipv6)\."
+#: A name with a dot has a slash in its place.
+_SYSCTL_SEPARATORS = str.maketrans("/.", "./")
 _LINK_KEYS = (
     "ifindex", "ifname", "flags", "mtu", "address", "broadcast", "ifalias", "altnames", "master",
     "group", "txqlen", "promiscuity", "inet6_addr_gen_mode",
@@ -50,6 +52,9 @@ _OF_A_PROCESS = re.compile("/run/nslab/services/.*/(state|pid)")
 # What comes with the carrier.
 _WITH_CARRIER = ("fe80:", "ff00:")
 _CARRIER_FLAGS = {"LOWER_UP", "NO-CARRIER", "M-DOWN"}
+
+#: Between two looks: others want the processor as well.
+_PAUSE_SECONDS = 0.02
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -147,12 +152,32 @@ def named_namespaces() -> list[str]:
 
 
 def sysctls(namespace: str | None, pattern: str = _SYSCTL_PATTERN) -> dict[str, str]:
-    """The sysctls of a namespace whose name matches a regular expression."""
-    command = [*inside(namespace), "sysctl", "--all", "--ignore", "--pattern", "^net"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    """The sysctls of a namespace whose name matches a regular expression, as sysctl spells them."""
     wanted = re.compile(pattern)
-    pairs = (line.partition(" = ") for line in done.stdout.splitlines())
-    return {key: value for key, _equals, value in pairs if wanted.search(key)}
+    found = {}
+    with _within(namespace):
+        for folder, _folders, files in os.walk("/proc/sys/net"):
+            for path in (os.path.join(folder, name) for name in files):
+                key = path.removeprefix("/proc/sys/").translate(_SYSCTL_SEPARATORS)
+                if wanted.search(key):
+                    # Some cannot be read, and an interface may go between the listing and the look.
+                    with contextlib.suppress(OSError), open(path, encoding="ascii") as file:
+                        found[key] = file.read().rstrip("\n")
+    return found
+
+
+@contextlib.contextmanager
+def _within(namespace: str | None) -> Iterator[None]:
+    """Have this thread itself in a namespace, None for the host."""
+    if namespace is None:
+        yield
+        return
+    with open("/proc/thread-self/ns/net", "rb") as home, open(f"/run/netns/{namespace}", "rb") as there:
+        _check(_libc.setns(there.fileno(), CLONE_NEWNET))
+        try:
+            yield
+        finally:
+            _check(_libc.setns(home.fileno(), CLONE_NEWNET))
 
 
 def firewall(namespace: str | None) -> list[str]:
@@ -160,13 +185,14 @@ def firewall(namespace: str | None) -> list[str]:
 
     A table of legacy iptables that holds no rules says nothing: it stays until its namespace goes.
     """
-    found = within(namespace, "nft", "list", "ruleset").splitlines()
-    for family in ("ip", "ip6"):
-        # Listing a table that is not there makes it. Without the kernel's module there is no such file.
-        names = f"/proc/thread-self/net/{family}_tables_names"
-        if within(namespace, "sh", "-c", f"if [ -e {names} ]; then cat {names}; fi"):
-            saved = within(namespace, f"{family}tables-legacy-save").splitlines()
-            found += [f"{family} {line}" for line in saved if line.startswith("-A")]
+    with _within(namespace):
+        found = within(None, "nft", "list", "ruleset").splitlines()
+        for family in ("ip", "ip6"):
+            # Listing a table that is not there makes it. Without the kernel's module there is no such file.
+            names = Path(f"/proc/thread-self/net/{family}_tables_names")
+            if names.exists() and names.read_text():
+                saved = within(None, f"{family}tables-legacy-save").splitlines()
+                found += [f"{family} {line}" for line in saved if line.startswith("-A")]
     return found
 
 
@@ -204,6 +230,7 @@ def eventually(fact: Callable[[], bool], what: str, seconds: float = 30) -> None
     deadline = time.monotonic() + seconds
     while not fact():
         assert time.monotonic() < deadline, f"waited {seconds:g} s for this: {what}"
+        time.sleep(_PAUSE_SECONDS)
 
 
 def ping(namespace: str | None, to: str, wait_seconds: int = 5) -> tuple[bool, str]:
@@ -266,8 +293,8 @@ def snapshot() -> dict[str, Any]:
     """All there is on the host and in its named namespaces, for a comparison of before and after.
 
     What changes by itself is left out: lifetimes, neighbours, the carrier, of which the kernel takes note up to a
-    second late, and the link-local addresses and routes that come with it. The end of duplicate address detection is
-    waited for, since the kernel adds the local route of an address then.
+    second late, and the link-local addresses and routes that come with it. For the other addresses the end of duplicate
+    address detection is waited for, since the kernel adds the local route of an address then.
     """
     found: dict[str, Any] = {"host": _stack(None)}
     for name in named_namespaces():
@@ -296,34 +323,56 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
 
 def _stack(namespace: str | None) -> dict[str, Any]:
     """The links, addresses, routes, rules and sysctls of a namespace."""
-    links = _settled_links(namespace)
-    return {
-        "links": {link["ifname"]: _link(link) for link in links},
-        "IPv4 routes": _sorted(ip_json(namespace, "-4", "-details", "route", "show", "table", "all")),
-        "IPv6 routes": _sorted(
-            route
-            for route in ip_json(namespace, "-6", "-details", "route", "show", "table", "all")
-            if not route["dst"].startswith(_WITH_CARRIER)
-        ),
-        "IPv4 rules": _sorted(ip_json(namespace, "-4", "rule", "show")),
-        "IPv6 rules": _sorted(ip_json(namespace, "-6", "rule", "show")),
-        "sysctls": sysctls(namespace),
-        "firewall": firewall(namespace),
-    }
+    with _within(namespace):
+        links = _settled_links()
+        routes4, rules4 = _ip_batch_json("-4", "route show table all", "rule show")
+        routes6, rules6 = _ip_batch_json("-6", "route show table all", "rule show")
+        return {
+            "links": {link["ifname"]: _link(link) for link in links},
+            "IPv4 routes": _sorted(routes4),
+            "IPv6 routes": _sorted(route for route in routes6 if not route["dst"].startswith(_WITH_CARRIER)),
+            "IPv4 rules": _sorted(rules4),
+            "IPv6 rules": _sorted(rules6),
+            "sysctls": sysctls(None),
+            "firewall": firewall(None),
+        }
 
 
-def _settled_links(namespace: str | None) -> list[dict[str, Any]]:
+def _ip_batch_json(family: str, *lines: str) -> list[list[dict[str, Any]]]:
+    """What ip shows for each of some lines, in the namespace that this thread is in."""
+    command = ["ip", family, "-json", "-details", "-batch", "-"]
+    said = within(None, *command, text="".join(f"{line}\n" for line in lines))
+    return json_arrays(said, len(lines))
+
+
+def json_arrays(text: str, number: int) -> list[list[dict[str, Any]]]:
+    """The answers of one `ip -batch`, one after the other. Some hold an empty object for what a filter left out."""
+    decoder, found, position = json.JSONDecoder(), [], 0
+    while position < len(text):
+        if text[position].isspace():
+            position += 1
+            continue
+        array, position = decoder.raw_decode(text, position)
+        found.append([entry for entry in array if entry])
+    assert len(found) == number, text
+    return found
+
+
+def _settled_links() -> list[dict[str, Any]]:
+    """Those of the namespace that this thread is in."""
     deadline = time.monotonic() + 10
     while True:
-        links = ip_json(namespace, "-details", "address", "show")
+        links = ip_json(None, "-details", "address", "show")
         tentative = any(
             address.get("tentative") and not address.get("dadfailed")
             for link in links
             if link["operstate"] in {"UP", "UNKNOWN"} and "UP" in link["flags"]
             for address in link["addr_info"]
+            if not address["local"].startswith(_WITH_CARRIER)
         )
         if not tentative or time.monotonic() >= deadline:
             return links
+        time.sleep(_PAUSE_SECONDS)
 
 
 def _link(link: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from environment import CACHE, REQUIREMENTS, ROOT, Version, dotted, path_without_rust, pythons, venv
+from environment import CACHE, REQUIREMENTS, ROOT, Version, compiling_once, dotted, path_without_rust, pythons, venv
 
 # ansible-test downloads a get-pip.py from a host that is no package index. This one stands in its place: Python's own
 # pip installs the version that was asked for, from the index that pip is set up to use.
@@ -55,6 +55,12 @@ class AnsibleTest:
         tasks.mkdir(parents=True)
         (tasks / "main.yml").write_text("---\n- name: Nothing\n  ansible.builtin.meta: noop\n")
         return self.command("integration", PREPARATION)
+
+    def compile_once(self) -> None:
+        """For what was prepared: the Python there compiles what Ansible sends it only once."""
+        environments = self.tree / "tests/output/.tmp/delegation"
+        for packages in environments.glob("python*/lib/python*/site-packages"):
+            compiling_once(packages)
 
     def integration(self, targets: Iterable[str]) -> tuple[list[str], dict[str, str]]:
         return self.command("integration", "--allow-destructive", "--allow-root", *targets)

@@ -34,6 +34,7 @@ from environment import (
     Unavailable,
     Version,
     collection_tree,
+    compiling_once,
     dotted,
     need_commands,
     newest_controller,
@@ -100,7 +101,8 @@ def engine(run: Run) -> None:
     need_commands(KERNEL_TOOLS)
     version = oldest_controller()
     commands = venv(f"test-{dotted(version)}", version, ["test"])
-    run.pytest(f"Python {dotted(version)}, newest pyroute2", commands, ["tests/kernel"], on=THROWAWAY_HOST)
+    title = f"Python {dotted(version)}, newest pyroute2"
+    run.pytest(title, commands, ["tests/kernel"], on=THROWAWAY_HOST, workers=3)
 
 
 def trust(run: Run) -> None:
@@ -120,24 +122,28 @@ def trust(run: Run) -> None:
 
 
 def oldest(run: Run) -> None:
-    """Most kernel tests again as an old target has them: the oldest pyroute2, on the oldest Python that is there."""
+    """Kernel tests that depend on versions, as an old target has them: the oldest pyroute2, on the oldest Python."""
     need_commands(KERNEL_TOOLS)
     version = (3, 9) if (3, 9) in pythons() else oldest_controller()
     if version != (3, 9):
         run.leave_out("the oldest Python of a target, 3.9", "it is not on this machine")
     commands = venv(f"oldest-{dotted(version)}", version, ["test"], instead="oldest")
     title = f"Python {dotted(version)}, oldest pyroute2"
-    run.pytest(title, commands, ["tests/kernel", "-m", "not once"], on=THROWAWAY_HOST)
+    run.pytest(title, commands, ["tests/kernel", "-m", "not once"], on=THROWAWAY_HOST, workers=3)
 
 
 def e2e(run: Run) -> None:
-    """Whole playbooks through ansible-playbook: with the newest ansible-core all, with the oldest most."""
+    """Whole playbooks through ansible-playbook: all with the newest ansible-core, one of each kind with the oldest."""
     need_commands({**KERNEL_TOOLS, "ssh": "openssh-client", "sudo": "sudo", "openssl": "openssl"})
     versions = controllers(run)
     for version in versions:
         commands = venv(f"test-{dotted(version)}", version, ["test"])
         chosen = [] if version == versions[-1] else ["-m", "not once"]
-        environment = {"NSLAB_ANSIBLE_PLAYBOOK": str(commands / "ansible-playbook"), "NSLAB_SSHD": sshd()}
+        environment = {
+            "NSLAB_ANSIBLE_PLAYBOOK": str(commands / "ansible-playbook"),
+            "NSLAB_SSHD": sshd(),
+            "PYTHONPATH": str(compiling_once(CACHE / "sitecustomize")),
+        }
         title = f"{ansible_core(commands)}, Python {dotted(version)}"
         run.pytest(title, commands, ["tests/e2e", *chosen], environment, on=THROWAWAY_HOST)
 
@@ -165,12 +171,13 @@ def integration(run: Run) -> None:
     need_commands(KERNEL_TOOLS)
     targets = {path.name for path in (ROOT / "tests/integration/targets").iterdir() if (path / "tasks").is_dir()}
     targets = {name for name in targets if not name.startswith("setup_")}
-    preparations, tests = [], []
+    preparations, tests, copies = [], [], []
     for version in controllers(run):
         old = version == OLDEST_CONTROLLER
         for number, part in enumerate([{"examples"}] if old else [targets - LONG_TARGETS, targets & LONG_TARGETS]):
             test = AnsibleTest(version, f"integration-{dotted(version)}-{number}")
             test.stage(instead="oldest" if old else None)
+            copies.append(test)
             title = f"ansible-test integration, {ansible_core(test.commands)}, {'oldest' if old else 'newest'} pyroute2"
             title += f": {', '.join(sorted(part))}"
             # A throw-away host has no network, so what ansible-test installs has to be there before.
@@ -178,6 +185,8 @@ def integration(run: Run) -> None:
             command, environment = test.integration(sorted(part))
             tests.append(Command(title, [THROWAWAY_HOST, *command], environment, test.tree))
     if run.check_together(preparations, counts=False):
+        for test in copies:
+            test.compile_once()
         run.check_together(tests)
 
 
@@ -382,6 +391,8 @@ def main() -> int:
             say(f"  {name:12} {(stage.__doc__ or '').splitlines()[0]}")
         return 0 if unknown == ["help"] else 2
 
+    # Python compiles each file once, even where it was told not to keep the result: hundreds of processes want it.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     run = Run(shlex.split(arguments.pytest))
     names = arguments.stages or list(STAGES)
     summary = []

@@ -206,6 +206,13 @@ def collection_tree() -> Path:
     return COLLECTIONS
 
 
+def compiling_once(folder: Path) -> Path:
+    """A folder for PYTHONPATH, or one that Python looks into anyway: it compiles what Ansible sends it only once."""
+    (folder / "compiled").mkdir(parents=True, exist_ok=True)
+    shutil.copy2(ROOT / "tests/compiled/sitecustomize.py", folder)
+    return folder
+
+
 def path_without_rust(path: str) -> str:
     """A PATH for pip, which asks rustc for its version at each start and waits for the answer; nobody needs it."""
     return os.pathsep.join(folder for folder in path.split(os.pathsep) if not (Path(folder) / "rustc").exists())

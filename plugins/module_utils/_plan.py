@@ -818,7 +818,8 @@ class Planner:
         route = self._resolve(namespace, item)
         if route is None:
             return
-        there = [other for other in namespace.routes if other.key == route.key]
+        key = route.key
+        there = [other for other in namespace.routes if other.key == key]
         same = next((other for other in there if self._is_same(namespace, other, route)), None)
         keep = same or (there[0] if there else None)
         for other in there:
@@ -827,11 +828,11 @@ class Planner:
                 self.do(c.RemoveRoute(namespace.name, other, item.path))
         remember = None
         if self.wanted.lab and not self._owns(namespace):
-            key = ("route", namespace.name, namespace.inode, str(route.key))
-            remember = Remembered(*key, str(same) if same else None, str(route))
+            memory = ("route", namespace.name, namespace.inode, str(key))
+            remember = Remembered(*memory, str(same) if same else None, str(route))
             if not self.memories.agree(remember, item.path):
                 return
-            if keep and not same and key not in self.memories.keys:
+            if keep and not same and memory not in self.memories.keys:
                 self.problem(
                     item.path,
                     f"the namespace {namespace.name} has another route to the same destination already, and it is not "
@@ -885,11 +886,11 @@ class Planner:
         """The address whose connected route has the same key as this one."""
         if route.table != MAIN_TABLE or route.metric != (CONNECTED_METRIC_V6 if route.family == 6 else 0):
             return ""
+        to = ipaddress.ip_network(route.to)
         for link in namespace.links.values():
             for address in link.all_addresses if link.up else ():
-                network = address.network
-                has_route = network.prefixlen < network.max_prefixlen and not address.noprefixroute
-                if str(network) == route.to and has_route and address.scope != "host":
+                has_route = to.prefixlen < to.max_prefixlen and not address.noprefixroute
+                if has_route and address.network == to and address.scope != "host":
                     return f"{address.address} of {link.name}"
         return ""
 
@@ -914,7 +915,7 @@ class Planner:
                 "a gateway is the neighbour's address on the same link",
             )
             return None
-        if any(_is_broadcast(hop.via, address) for link in namespace.links.values() for address in link.addresses):
+        if any(_is_broadcast(via, address) for link in namespace.links.values() for address in link.addresses):
             text = "is the broadcast address of a connected prefix; a gateway is one neighbour's address"
             self.problem(f"{path}.via", f"{hop.via!r} {text}")
             return None
@@ -991,6 +992,6 @@ def _is_same(there: Address, wanted: Address) -> bool:
     return there.ip.ip == wanted.ip.ip if there.family == 6 else there.address == wanted.address
 
 
-def _is_broadcast(address: str, own: Address) -> bool:
+def _is_broadcast(address: IPAddress, own: Address) -> bool:
     network = own.network
-    return network.version == 4 and network.prefixlen < 31 and address == str(network.broadcast_address)
+    return network.version == 4 and network.prefixlen < 31 and address == network.broadcast_address

@@ -28,6 +28,7 @@ IN_A_NAMESPACE = {
 }
 
 
+@pytest.mark.once
 def test_it_is_what_the_table_says(ansible: Controller) -> None:
     fresh = snapshot()
     predicted = ansible.run([apply_role("bridged")], "--check", "--diff").succeeded()
@@ -85,6 +86,7 @@ def test_the_playbook_builds_it_and_proves_it(ansible: Controller) -> None:
     ansible.run("playbooks/audit.yml", topology_file="playbooks/topologies/bridged.yml").succeeded()
 
 
+@pytest.mark.once
 def test_the_document_is_the_same_lab(ansible: Controller) -> None:
     run = ansible.run("playbooks/lab.yml", topology_file="playbooks/topologies/bridged.yml").succeeded()
     assert "br0             bridge of veth-b, veth-s" in run.stdout

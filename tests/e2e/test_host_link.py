@@ -23,7 +23,9 @@ NETNS0 = {
     ("variables", "namespace", "inside", "outside"),
     [
         ({}, "nstest", ("veth-b", "10.0.0.2", 24), ("veth-a", "10.0.0.1", 24)),
-        (NETNS0, "netns0", ("ceth0", "172.18.0.10", 16), ("veth0", "172.18.0.11", 16)),
+        pytest.param(
+            NETNS0, "netns0", ("ceth0", "172.18.0.10", 16), ("veth0", "172.18.0.11", 16), marks=pytest.mark.once
+        ),
     ],
     ids=["L3a", "L3b"],
 )
@@ -63,6 +65,7 @@ def test_both_reach_each_other_and_nothing_else(
     eventually(lambda: without(snapshot(), *folders) == without(before, *folders), "nothing of the lab is left", 10)
 
 
+@pytest.mark.once
 def test_drift_on_the_host_is_repaired_in_place(ansible: Controller) -> None:
     ansible.run([apply_role("host_link")]).succeeded()
     built = snapshot()

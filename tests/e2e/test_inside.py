@@ -84,7 +84,14 @@ with http.server.ThreadingHTTPServer(("1.1.1.1", 80), http.server.SimpleHTTPRequ
 """
 
 
-@pytest.mark.parametrize("kind", ["local", "ssh", "ssh and sudo", "ssh and sudo, without pipelining"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "local",
+        "ssh and sudo",
+        *(pytest.param(kind, marks=pytest.mark.once) for kind in ("ssh", "ssh and sudo, without pipelining")),
+    ],
+)
 def test_a_play_of_builtin_modules(ansible: Controller, tmp_path: Path, kind: str) -> None:
     """Facts of the inside and nothing else; a file that goes from one namespace to another over HTTP."""
     shared = tmp_path / "shared"
@@ -317,7 +324,7 @@ def test_what_is_wrong_is_told(
 # --- live -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["local", "ssh", "ssh and sudo"])
+@pytest.mark.parametrize("kind", ["local", pytest.param("ssh", marks=pytest.mark.once), "ssh and sudo"])
 def test_what_stands_on_a_machine_are_hosts(ansible: Controller, tmp_path: Path, kind: str) -> None:
     """A lab, a namespace made by hand, and one of a process; a task runs in each of them."""
     tmp_path.chmod(0o755)

@@ -75,7 +75,13 @@ def test_a_module_that_is_asked_to_stop_takes_all_back(ansible: Controller) -> N
     converge(ansible, before)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGTERM, id="SIGTERM"),
+        *(pytest.param(number, id=number.name, marks=pytest.mark.once) for number in (signal.SIGINT, signal.SIGKILL)),
+    ],
+)
 def test_an_ansible_playbook_that_is_stopped(ansible: Controller, number: signal.Signals) -> None:
     before = snapshot()
     run = interrupt(ansible, *MIDDLES["among the namespaces"], "controller", number)

@@ -119,7 +119,7 @@ def test_audit_of_a_host_without_the_lab_finds_all_of_it_missing(ansible: Contro
     assert snapshot() == fresh
 
 
-@pytest.mark.parametrize("others", [False, True], ids=["alone", "beside others"])
+@pytest.mark.parametrize("others", [pytest.param(False, marks=pytest.mark.once), True], ids=["alone", "beside others"])
 def test_teardown_leaves_nothing(ansible: Controller, others: bool) -> None:
     if others:
         add_others()
@@ -143,6 +143,7 @@ def test_teardown_leaves_nothing(ansible: Controller, others: bool) -> None:
     assert ansible.run(TEARDOWN).succeeded().changed == 0
 
 
+@pytest.mark.once
 def test_a_topology_file_of_ones_own(ansible: Controller) -> None:
     document = ansible.home / "pair.yml"
     document.write_text(

@@ -40,6 +40,7 @@ def indexes() -> dict[str, tuple[int, str]]:
     }
 
 
+@pytest.mark.once
 def test_it_is_what_the_table_says(ansible: Controller) -> None:
     """labs.md, L1; and a second run changes nothing."""
     run = ansible.run([apply_role("routed", "first"), apply_role("routed", "second")], "--diff").succeeded()
@@ -124,6 +125,7 @@ def state(ansible: Controller, **variables: bool) -> None:
     assert ansible.run([apply_role("routed")], **variables).succeeded().changed > 0
 
 
+@pytest.mark.once
 def test_other_names_and_addresses(ansible: Controller) -> None:
     other = {
         "routed_lab": "other",

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,10 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent))
 
 from throwaway import throwaway_host
+
+with contextlib.suppress(ImportError):
+    # Each look at legacy iptables is a process that imports this. Those of the tests inherit it.
+    importlib.import_module("iptc")
 
 
 @pytest.fixture

@@ -457,6 +457,7 @@ def test_a_port_changes_bridges_only_if_asked_to() -> None:
     assert ip_json(None, "link", "show", "p0")[0]["master"] == "br1"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("what", ["lo", "br1", "br0"])
 def test_what_can_be_no_port_is_refused(what: str) -> None:
     bridge("br0")
@@ -547,6 +548,7 @@ def test_a_mac_that_has_left_the_document_goes() -> None:
 # --- what the kernel does not take ------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("delay", [0, 1, 40])
 def test_the_spanning_tree_goes_off_before_its_delay_is_what_it_cannot_be(delay: int) -> None:
     run(bridged(stp=True))

@@ -121,6 +121,7 @@ CHANGES: dict[str, Document] = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.usefixtures("eth0")
 @pytest.mark.parametrize("kind", CHANGES)
 def test_what_was_changed_on_a_device_is_undone_when_that_has_another_name(kind: str) -> None:
@@ -135,6 +136,7 @@ def test_what_was_changed_on_a_device_is_undone_when_that_has_another_name(kind:
     assert not differences(before, host_without_lab_traces())
 
 
+@pytest.mark.once
 @pytest.mark.usefixtures("eth0")
 @pytest.mark.parametrize("kind", CHANGES)
 def test_a_document_may_follow_a_device_to_its_new_name(kind: str) -> None:

@@ -683,11 +683,13 @@ def test_what_a_child_stumbles_over_is_said(host: None, monkeypatch: pytest.Monk
 def test_a_library_that_is_missing_is_said(host: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "iptc.py").write_text("raise ImportError('no libip4tc here')")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "iptc")
     with pytest.raises(Missing, match="python-iptables cannot be used on this host: no libip4tc here"):
         iptables.replace("lab", BASE)
 
 
 def test_python_iptables_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "iptc")
     assert iptables.available()
     iptables.require()
     assert "iptc" not in sys.modules

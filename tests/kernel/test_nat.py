@@ -135,6 +135,7 @@ def test_who_sees_whom(backend: str) -> None:
         assert seen("a", "10.0.2.2", 80) == ""
 
 
+@pytest.mark.once
 @both_backends
 def test_without_local_and_hairpin_only_others_reach_a_published_port(backend: str) -> None:
     run(lab(backend, dnat=[{"protocol": "tcp", "ports": ["5000-5009", 8080], "to_destination": "10.0.1.2:80"}]))
@@ -319,6 +320,7 @@ def test_drift_is_named_and_repaired(name: str) -> None:
     assert not differences(right, host_without_lab_traces())
 
 
+@pytest.mark.once
 @both_backends
 def test_a_flushed_table_is_filled_again(backend: str) -> None:
     run(translating(backend))
@@ -334,6 +336,7 @@ def test_a_flushed_table_is_filled_again(backend: str) -> None:
     assert firewall("router") == right
 
 
+@pytest.mark.once
 def test_a_deleted_table_is_made_again_and_an_emptied_one_goes() -> None:
     run(translating())
     right = firewall("router")
@@ -400,6 +403,7 @@ def test_foreign_rules_stay_as_they_are(backend: str) -> None:
     assert [text.splitlines()[-3:-1] for text in again] == [text.splitlines()[-3:-1] for text in counted]
 
 
+@pytest.mark.once
 def test_counters_live_through_a_run_that_changes_nothing() -> None:
     run(translating("iptables"))
     awake()
@@ -444,6 +448,7 @@ def backends(document: Document, check: bool = False) -> tuple[dict[str, str], l
     return planned.backends, planned.warnings
 
 
+@pytest.mark.once
 def test_auto_takes_nftables_and_keeps_what_holds_the_rules() -> None:
     run(lab("auto"))
     backends(translating("iptables"), check=True)
@@ -467,6 +472,7 @@ def test_auto_takes_iptables_where_it_is_in_use() -> None:
     assert all("translation both" not in text for text in warnings)
 
 
+@pytest.mark.once
 def test_others_rules_in_the_other_backend_are_told() -> None:
     run(lab())
     legacy("-A POSTROUTING -o eth7 -j MASQUERADE")
@@ -481,6 +487,7 @@ def test_others_rules_in_the_other_backend_are_told() -> None:
     assert any("and in a table of nftables that is not" in text for text in backends(translating("iptables"))[1])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("lacking", "asked", "path", "text"),
     [
@@ -512,11 +519,13 @@ def test_a_missing_backend_is_told_before_anything_is_touched(
     assert f"{path}: {text}" in refused(translating(asked))
 
 
+@pytest.mark.once
 def test_auto_takes_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_observe.nftables, "available", lambda: False)
     assert backends(translating("auto"))[0] == {"router": "iptables"}
 
 
+@pytest.mark.once
 def test_what_a_backend_cannot_do_is_refused_with_its_path() -> None:
     rule = {"protocol": "tcp", "port": 1, "to_destination": "10.0.1.2:80", "random_fully": True}
     document = lab("iptables", dnat=[DNAT[0], rule])
@@ -583,6 +592,7 @@ def test_a_run_that_was_killed_between_the_backends_converges() -> None:
     assert run(translating("iptables")) == []
 
 
+@pytest.mark.once
 def test_what_the_kernel_refuses_is_an_error_with_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_lab: str, _rules: Any) -> None:
         raise NslabError("nftables: Could not process rule: Operation not supported")
@@ -619,6 +629,7 @@ def order(backend: str = "nftables") -> list[int]:
     return [int(line.split("10.7.")[1].split(".")[0]) for line in lines]
 
 
+@pytest.mark.once
 @both_backends
 def test_rules_that_are_not_named_stay_and_the_order_is_kept(backend: str) -> None:
     netns("router")
@@ -661,6 +672,7 @@ def test_each_module_keeps_to_its_own_rules(backend: str) -> None:
     assert len(dnat([], **more)) == 3
 
 
+@pytest.mark.once
 def test_a_missing_namespace_is_an_assumption_and_an_error_when_it_counts() -> None:
     options = {"namespace": "n", "rules": SNAT[:1], "purge": False, "backend": "auto", "state": "present", "lab": None}
     planned = engine.run(_options.ns_snat(options), check=True)
@@ -671,6 +683,7 @@ def test_a_missing_namespace_is_an_assumption_and_an_error_when_it_counts() -> N
     assert module(_options.ns_snat, **{**options, "state": "absent"}) == []
 
 
+@pytest.mark.once
 def test_a_hairpin_needs_neighbours() -> None:
     rule = {"protocol": "tcp", "port": 5000, "to_destination": "172.18.0.10:80", "hairpin": True}
     text = "namespaces.router.dnat[0].hairpin: no interface of the namespace router has the prefix of 172.18.0.10"

@@ -36,6 +36,9 @@ NFT = _nftables._program()
 if NFT is None:
     pytest.skip("the program nft is not installed", allow_module_level=True)
 
+#: It depends neither on pyroute2 nor on python-iptables.
+pytestmark = pytest.mark.once
+
 #: Where distributions put the binding, which is for their own Python only.
 SYSTEM_PACKAGES = Path("/usr/lib/python3/dist-packages")
 

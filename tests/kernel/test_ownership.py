@@ -60,6 +60,7 @@ def eth0(host: None) -> None:
     ip("-6", "route", "add", "2001:db8:3::/48", "via", "2001:db8:2::1")
 
 
+@pytest.mark.once
 @pytest.mark.usefixtures("eth0")
 @pytest.mark.parametrize("first_to_go", ["one", "two"])
 @pytest.mark.parametrize("kind", SHARED)
@@ -99,6 +100,7 @@ def test_it_may_pass_through_many_hands() -> None:
     assert not differences(fresh, host_without_lab_traces())
 
 
+@pytest.mark.once
 @pytest.mark.usefixtures("eth0")
 @pytest.mark.parametrize(
     ("kind", "other", "path"),
@@ -430,6 +432,7 @@ def test_a_sysctl_forgets_what_it_was_because_of_another_one_that_is_gone() -> N
     assert within("a", "sysctl", "-n", "net.ipv4.conf.lo.forwarding").strip() == "0"
 
 
+@pytest.mark.once
 def test_what_sysctls_were_is_known_whatever_the_order_in_which_they_come_and_go() -> None:
     """From nothing through any two states that a lab may want, there and back."""
 

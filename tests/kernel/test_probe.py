@@ -401,6 +401,7 @@ def icmp(evidence: Evidence) -> tuple[int | None, int | None, str | None]:
     return evidence.icmp_type, evidence.icmp_code, evidence.offender
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("route", "code", "words"),
     [
@@ -424,6 +425,7 @@ def test_a_router_s_refusal_names_the_router(
     assert result.sent <= 3  # the first error is taken, or the second one to confirm it
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("route", "code"), [(None, 0), ("prohibit", 1)])
 @pytest.mark.parametrize("protocol", ["icmp", "tcp"])
 def test_an_ipv6_router_s_refusal_names_the_router(routed: None, route: str | None, code: int, protocol: str) -> None:
@@ -458,6 +460,7 @@ def test_a_router_that_does_not_forward_is_silent(routed: None) -> None:
     assert [result.evidence for result in results[:3]] == [Evidence("silence", "no answer within 1 s")] * 3
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("protocol", ["icmp", "tcp"])
 def test_no_way_back_is_silent(routed: None, protocol: str) -> None:
     in_namespace("server", "route add blackhole 10.0.2.2")
@@ -497,6 +500,7 @@ def add_chain(namespace: str, family: str, hook: str, *rules: str) -> None:
         subprocess.run([nft, "-f", "-"], input=table, text=True, check=True)
 
 
+@pytest.mark.once
 def test_a_neighbour_that_comes_late_is_reachable(routed: None) -> None:
     """The first resolution fails, with an error for all requests that waited; the next one finds the neighbour."""
     code = """
@@ -581,6 +585,7 @@ def udp_service(address: str, answer: str) -> Iterator[None]:
         yield
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("address", ["1.1.1.1", "fd01::1"])
 @pytest.mark.parametrize("answer", ["data", "b'something else'", "b''"])
 def test_a_datagram_that_is_answered_is_reachable(routed: None, address: str, answer: str) -> None:
@@ -602,6 +607,7 @@ def test_a_datagram_that_is_answered_is_reachable(routed: None, address: str, an
         assert 0 < result.rtt_ms <= result.elapsed * 1000
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("to", ["1.1.1.1", "fd01::1"])
 def test_a_closed_udp_port_is_refused(routed: None, to: str) -> None:
     settle()
@@ -630,6 +636,7 @@ def test_a_silent_udp_port_is_unreachable(routed: None) -> None:
     assert (missing.outcome, missing.passed) == ("unreachable", False)
 
 
+@pytest.mark.once
 def test_udp_errors_are_told_as_those_of_the_other_protocols(routed: None) -> None:
     add_chain("client", "inet", "type filter hook output priority 0", "ip daddr 6.6.6.6 drop")
     in_namespace("client", "route add blackhole 7.7.7.7")
@@ -736,6 +743,7 @@ def test_an_http_response_that_matches_is_reachable(routed: None, response: byte
     assert (leak.outcome, leak.passed) == ("reachable", False)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("response", "probe", "text"),
     [
@@ -778,6 +786,7 @@ def test_a_response_is_read_up_to_a_bound(routed: None) -> None:
 
 
 def test_a_service_without_a_word_is_a_mismatch(routed: None) -> None:
+    settle()
     with listener("server", "1.1.1.1", 8080):
         results = run(http(), http(expect="unreachable"))
     assert [result.outcome for result in results] == ["mismatch"] * 2
@@ -817,6 +826,7 @@ def seen(protocol: str, source: str, to: str = "2.2.2.2", **more: Any) -> Probe:
     return Probe("server", to, protocol, port, source_seen=source, listen=Listen("client"), **{"deadline": 30, **more})
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("protocol", ["icmp", "tcp", "udp"])
 @pytest.mark.parametrize("translated", [False, True])
 def test_the_far_end_says_whom_it_has_seen(routed: None, protocol: str, translated: bool) -> None:
@@ -852,6 +862,7 @@ subprocess.run(command, input={rules!r}, text=True, check=True)
     assert result.sent > 1
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("protocol", ["icmp", "udp"])
 @pytest.mark.parametrize("rule", [False, True])
 @pytest.mark.parametrize("client_default", [False, True])
@@ -941,6 +952,7 @@ def test_ipv6_and_link_local_listeners(routed: None, protocol: str) -> None:
     assert [result.source_seen for result in results] == ["fd00:2::2", own, "::1", "127.0.0.1"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_listener_on_an_address_that_is_still_checked_for_duplicates(host: None, protocol: str) -> None:
     add_namespaces("a", "b")
@@ -1011,6 +1023,7 @@ def test_listeners_count_in_waves(routed: None) -> None:
     assert len(os.listdir("/proc/self/fd")) == opened
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_listener_behind_a_firewall(routed: None, protocol: str) -> None:
     """What is blocked is proved to be blocked, and not just not there."""
@@ -1035,6 +1048,7 @@ def test_a_listener_behind_a_firewall(routed: None, protocol: str) -> None:
     assert (leak.outcome, leak.passed) == ("reachable", False)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_published_port(routed: None, protocol: str) -> None:
     """The router passes its port 5000 on to the server's 80, for others and for itself."""
@@ -1057,6 +1071,7 @@ def test_a_published_port(routed: None, protocol: str) -> None:
     assert [result.source_seen for result in results[:4]] == ["10.0.2.2", "fd00:2::2", "10.0.1.1", "10.0.2.2"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("expect", ["reachable", "unreachable"])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_port_that_is_published_wrongly(routed: None, protocol: str, expect: str) -> None:
@@ -1114,6 +1129,7 @@ subprocess.run(command.split(), check=True)
     assert [explain(result) for result in results if not result.passed] == []
 
 
+@pytest.mark.once
 def test_others_may_ask_a_listener_too(routed: None) -> None:
     """curl gets the address that it comes from; a datagram of another's gets no answer."""
     curl = shutil.which("curl")
@@ -1217,6 +1233,7 @@ def test_where_nobody_can_listen_is_refused_with_the_facts(routed: None) -> None
 VIA_ROUTER = "via 10.0.2.1 dev vethC src 10.0.2.2"
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("probe", "words", "route"),
     [

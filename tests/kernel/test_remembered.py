@@ -70,6 +70,7 @@ TAKING = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("second", TAKING)
 @pytest.mark.parametrize("first", TAKING)
 def test_what_is_lost_again_comes_back_in_the_end(first: str, second: str) -> None:
@@ -81,6 +82,7 @@ def test_what_is_lost_again_comes_back_in_the_end(first: str, second: str) -> No
     is_as(before)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("second", TAKING)
 @pytest.mark.parametrize("first", TAKING)
 def test_what_another_lab_keeps_away_comes_back_with_the_last_one(first: str, second: str) -> None:
@@ -331,6 +333,7 @@ def test_a_probe_listens_in_a_namespace_by_any_of_its_names() -> None:
 # --- addresses that are there already --------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "address",
     [

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -18,13 +17,4 @@ with contextlib.suppress(ImportError):
     # Each look at legacy iptables is a process that imports this. Those of the tests inherit it.
     importlib.import_module("iptc")
 
-# As on a managed host, where the distribution's Python has nftables' binding: a process less for each question.
-_BINDING = Path("/usr/lib/python3/dist-packages/nftables/__init__.py")
-if _BINDING.exists() and "nftables" not in sys.modules:
-    _spec = importlib.util.spec_from_file_location(
-        "nftables", _BINDING, submodule_search_locations=[str(_BINDING.parent)]
-    )
-    assert _spec is not None
-    assert _spec.loader is not None
-    sys.modules["nftables"] = importlib.util.module_from_spec(_spec)
-    _spec.loader.exec_module(sys.modules["nftables"])
+importlib.import_module("nftables_binding").provide()

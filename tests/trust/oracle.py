@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from throwaway import json_arrays
+
 _libc = ctypes.CDLL(None, use_errno=True)
 _nft = ctypes.CDLL("libnftables.so.1")
 _nft.nft_ctx_new.restype = ctypes.c_void_p
@@ -153,7 +155,7 @@ def _stack(asked: _Asked) -> dict[str, Any]:
     for name, process in asked.programs.items():
         said[name], error = process.communicate(timeout=60)
         assert process.returncode == 0, f"{name}: {error}"
-    links, routes, rules = _arrays(said["ip"], 3)
+    links, routes, rules = json_arrays(said["ip"], 3)
     saved = [line for name in ("iptables", "ip6tables") for line in said.get(name, "").splitlines()]
     return {
         "links": {link["ifname"]: _link(link) for link in links},
@@ -164,19 +166,6 @@ def _stack(asked: _Asked) -> dict[str, Any]:
         # A table that holds no rules says nothing: it stays until its namespace goes.
         "legacy": [line for line in saved if line.startswith("-A")],
     }
-
-
-def _arrays(text: str, number: int) -> list[list[dict[str, Any]]]:
-    """The answers of one `ip -batch`, one after the other. Some hold an empty object for what a filter left out."""
-    decoder, found, position = json.JSONDecoder(), [], 0
-    while position < len(text):
-        if text[position].isspace():
-            position += 1
-            continue
-        array, position = decoder.raw_decode(text, position)
-        found.append([entry for entry in array if entry])
-    assert len(found) == number, text
-    return found
 
 
 def _link(link: dict[str, Any]) -> dict[str, Any]:
