@@ -9,9 +9,10 @@ command ?=
 stage ?=
 args ?=
 only ?=
+scenario ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help lab teardown audit shell test lint format docs bench clean
+.PHONY: help lab teardown audit shell test molecule lint format docs bench clean
 
 help: ## Show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -30,6 +31,9 @@ shell: ## Open a shell in a namespace, node=NAME, or run command="..." there
 
 test: ## Run every check and test, or those of stage=NAME; args=... goes to pytest; stage=help lists the stages
 	@$(PYTHON) tools/check.py --pytest="$(args)" $(stage)
+
+molecule: ## Run the scenarios on virtual machines, or scenario=NAME of them
+	@$(PYTHON) tools/within.py molecule molecule --base-config extensions/molecule/base.yml test $(if $(scenario),-s $(scenario),--all)
 
 lint: ## Run the linters and type checks only
 	@$(PYTHON) tools/check.py lint

@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 import sys
 
-from environment import Unavailable, collection_tree, newest_controller, venv
+from environment import CACHE, Unavailable, collection_tree, newest_controller, venv
 
 
 def main(purpose: str, *command: str) -> None:
     commands = venv(purpose, newest_controller(), [purpose])
     os.environ["ANSIBLE_COLLECTIONS_PATH"] = str(collection_tree())
+    os.environ["ANSIBLE_HOME"] = str(CACHE / "ansible")
     os.environ["PATH"] = os.pathsep.join([str(commands), os.environ["PATH"]])
     os.execvp(command[0], command)
 

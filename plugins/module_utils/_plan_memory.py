@@ -360,7 +360,8 @@ class Memories:
         if own:
             self._planner.result.rebased.append(entry._replace(after=own) if entry.kind.startswith("lost") else entry)
             return True
-        for kind in ("up", "mtu", "sysctl"):
+        # A device has its sysctls although it is down, and although these disable IPv6.
+        for kind in ("mtu",) if entry.kind == "conf" else ("up", "mtu", "sysctl"):
             for lab, other in self._others(kind, entry):
                 if _hinders(other, devices, family):
                     self._hand_over(entry, lab, other)
@@ -374,12 +375,12 @@ class Memories:
         if wanted is None:
             return ""
         for link in filter(None, map(wanted.links.get, devices)):
-            if link.up is False:
+            if link.up is False and entry.kind != "conf":
                 return f"up {link.name}"
             if family == 6 and link.mtu is not None and link.mtu < IPV6_MIN_MTU:
                 return f"mtu {link.name}"
         for key in map(disable_ipv6_of, (*devices, "all")):
-            if family == 6 and key in wanted.sysctls and wanted.sysctls[key].value == "1":
+            if entry.kind != "conf" and family == 6 and key in wanted.sysctls and wanted.sysctls[key].value == "1":
                 return f"sysctl {key}"
         return ""
 
