@@ -111,6 +111,7 @@ class Application:
         #: What is remembered from before, without what has ended, and what was remembered since.
         self._known = [entry for entry in state.remembered if entry not in plan.expired]
         self._noted: list[Remembered] = []
+        self._was_taken_back = False
         #: What other labs remembered that this one has handed something over to.
         self._heirs: dict[str, tuple[Remembered, ...]] = {}
         #: The sysctls of links that were removed, moved, or lost them otherwise (IFLA_AF_SPEC).
@@ -271,8 +272,10 @@ class Application:
 
     def roll_back(self) -> list[str]:
         """Take back what was done, the last first. Returns what could not be taken back, in words."""
+        if self._was_taken_back:
+            return []
         failed: list[tuple[c.Change, Exception]] = []
-        self._takes_back = True
+        self._takes_back = self._was_taken_back = True
         self._close_starts()
         for removes, steps in itertools.groupby(reversed(self._journal), _is_undone_by_removal):
             together = list(steps)
@@ -280,17 +283,24 @@ class Application:
                 self._take_back_links(together)
             # What was removed together is gone by now.
             failed += self._take_back(change for step in together for change in step.undo)
-        # What leads to the gateway of such a route was changed before it, and is back only now.
-        late = [change for change, error in failed if _lacks_its_gateway(change, error)]
-        failed = [(change, error) for change, error in failed if not _lacks_its_gateway(change, error)]
+        # What leads to the gateway of such a route was changed before it, and is back only now; as the namespace of a
+        # service that was attached anew.
+        late = [change for change, error in failed if _was_too_early(change, error)]
+        failed = [(change, error) for change, error in failed if not _was_too_early(change, error)]
         failed += self._take_back(late)
+        stuck = [
+            step for step in self._journal if any(change is left for change in step.undo for left, _error in failed)
+        ]
         remains = [f"{change.describe()}: {_words(error)}" for change, error in failed]
         remains += self._settle_bridges() if self._journal else ()
         self._journal.clear()
         self._takes_back = False
         files = dict(self._heirs)
-        if self._remembers and not remains:
-            files[self._lab] = self._remembered
+        if self._remembers:
+            # What goes with a step that has not been taken back stays in memory.
+            kept = {(entry.kind, entry.namespace, entry.object) for step in stuck for entry in step.remember}
+            noted = [entry for entry in self._noted if (entry.kind, entry.namespace, entry.object) in kept]
+            files[self._lab] = once([*self._remembered, *noted])
         for lab, entries in files.items():
             try:
                 memory.rewrite(lab, entries)
@@ -722,8 +732,10 @@ def _leaves_from(step: c.Step) -> str:
     return step.change.end.namespace if isinstance(step.change, c.RemoveLink) and not step.remember else ""
 
 
-def _lacks_its_gateway(change: c.Change, error: Exception) -> bool:
-    """Does the kernel refuse a route as nothing leads to its gateway by the device that it names?"""
+def _was_too_early(change: c.Change, error: Exception) -> bool:
+    """May a step of a way back work later: a route to whose gateway nothing leads, a service without its namespace?"""
+    if isinstance(change, c.SetService):
+        return True
     if not isinstance(change, (c.AddRoute, c.ReplaceRoute)) or not isinstance(error, KernelError):
         return False
     return error.number in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL)

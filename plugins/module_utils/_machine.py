@@ -116,6 +116,11 @@ class Machine:
         namespaces.restore_name(name, replaced)
         if replaced.handle:
             replaced.handle.close()
+        # That is opened when it is asked for.
+        session = self._sessions.pop(name, None)
+        if session:
+            session.close()
+        self._handles.pop(name).close()
 
     def remove_name(self, name: str) -> None:
         """Take a namespace's name away. The namespace ends when this object is closed, if nobody else holds it."""

@@ -388,6 +388,7 @@ class Memories:
         if entry.kind == "lost address":
             lost = Address(*json.loads(entry.before or ""))
             if any(address.ip.ip == lost.ip.ip for address in link.addresses):
+                self._return_address(entry, lost)
                 return
             # A device that gets IPv6 takes it from what is set for all.
             found = namespace.sysctls.get(disable_ipv6_of(end.interface))
@@ -414,6 +415,13 @@ class Memories:
         self._planner.do(c.RemoveAddress(end, address))
         for other in followers:
             self._planner.do(c.AddAddress(end, other))
+
+    def _return_address(self, entry: Remembered, lost: Address) -> None:
+        """The lab has added an address again that it had taken away before: it is not its own."""
+        for own in self._entries:
+            is_same = own.kind == "address" and own[1:3] == entry[1:3] and own.object == entry.object
+            if is_same and own.before is None and own.after == str(lost):
+                self._planner.result.rebased.append(own._replace(before=own.after))
 
     def _put_master_back(self, entry: Remembered, end: Endpoint, link: Link) -> None:
         if entry.before and entry.before not in self._planner.state.namespaces[end.namespace].links:

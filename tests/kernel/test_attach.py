@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
 from ansible_collections.nslab.netns.plugins.module_utils import _options
-from ansible_collections.nslab.netns.plugins.module_utils._errors import InvalidInput, NslabError, Refused
+from ansible_collections.nslab.netns.plugins.module_utils._errors import InvalidInput, NslabError, Refused, StepFailed
 from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from applying import fail_each_call, host_without_lab_traces, kill_at, module, netns, refused, run
@@ -269,3 +269,20 @@ def test_every_kill_is_mended_by_the_next_run(start: Start) -> None:
         assert not differences(container, inside(pid)), count
         count += 1
     assert count > 10
+
+
+@pytest.mark.once
+def test_a_service_runs_again_where_it_ran_if_another_process_is_no_good(start: Start) -> None:
+    def lab(pid: int, **services: str) -> Document:
+        body = {"attach": {"pid": pid}, "services": {name: {"command": said} for name, said in services.items()}}
+        return {"name": "edge", "namespaces": {"web": body}}
+
+    first, second = start(), start()
+    fresh = host_without_lab_traces()
+    run(lab(first, one="sleep 1000"))
+    with pytest.raises(StepFailed, match="Everything that this run had done was taken back"):
+        run(lab(second, one="sleep 1000", two="false"))
+    assert os.stat("/run/netns/web").st_ino == inode_of(first)
+    assert run(lab(first, one="sleep 1000")) == []
+    run({"name": "edge"}, absent=True)
+    assert not differences(fresh, host_without_lab_traces())

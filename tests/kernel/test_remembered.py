@@ -126,6 +126,16 @@ def test_a_kill_on_the_way_back_to_ipv6_loses_no_sysctl(count: int) -> None:
     is_as(before)
 
 
+def test_an_address_that_was_there_before_a_lab_took_it_away_is_not_the_labs() -> None:
+    """It goes as the interface goes down, and the lab itself says that it shall be there."""
+    before = host_without_lab_traces()
+    addresses = [{"address": "2001:db8::2/64", "nodad": True}]
+    run(of_d0("one", up=False, addresses=addresses))
+    run(of_d0("one", addresses=addresses))
+    gone("one")
+    is_as(before)
+
+
 @pytest.mark.parametrize("first", ["address", "route"])
 def test_a_route_goes_with_the_address_that_it_needs(first: str) -> None:
     fresh = host_without_lab_traces()

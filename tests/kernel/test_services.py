@@ -25,7 +25,7 @@ from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
 from ansible_collections.nslab.netns.plugins.module_utils._model import Wanted
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from applying import fail_each_call, host_without_lab_traces, kill_at, module, netns, refused, run, words
-from throwaway import differences, eventually, inside, ip, own_etc, snapshot
+from throwaway import differences, eventually, inside, ip, own_etc, snapshot, sysctls
 
 SERVICES = Path("/run/nslab/services")
 SLEEP = ("sleep", "1000")
@@ -272,10 +272,13 @@ def test_when_a_service_is_started_again() -> None:
         "crashed": ("on-failure", "kill -SEGV $$"),
         "always": ("always", "exit 0"),
     }
+    told = Path("/run/end")
+    wait = f"until test -e {told}; do sleep 0.1; done"
     services = {
-        name: {"command": shell(f"sleep 0.4; {script}"), "restart": restart} for name, (restart, script) in ends.items()
+        name: {"command": shell(f"{wait}; {script}"), "restart": restart} for name, (restart, script) in ends.items()
     }
     run({"name": "lab", "namespaces": {"server": {"services": services}}})
+    told.touch()
     for name in ("failed", "crashed", "always"):
         eventually(lambda name=name: state_of(name=name)["restarts"] >= 2, "the third process", 10)  # type: ignore[misc]
     for name in ("never", "done", "ended"):
@@ -615,3 +618,24 @@ def test_nothing_planted_is_written_to(tmp_path: Path, name: str, how: str) -> N
     assert victim.read_text() == "precious"
     (folder / name).unlink(missing_ok=True)
     remove()
+
+
+@pytest.mark.once
+def test_what_is_taken_back_is_remembered_as_before_although_something_remains() -> None:
+    fresh = host_without_lab_traces()
+    program = Path("/run/program")
+    program.write_text("#!/bin/sh\nexec sleep 1000\n")
+    program.chmod(0o755)
+
+    def on(forward: int, **services: str) -> Document:
+        server = {"services": {name: {"command": said} for name, said in services.items()}}
+        host = {"sysctls": {"net.ipv4.ip_forward": forward}}
+        return {"name": "lab", "namespaces": {"server": server, "host": host}}
+
+    run(on(1, one=str(program)))
+    program.unlink()
+    with pytest.raises(StepFailed, match="Not everything could be taken back"):
+        run(on(0, one="sleep 1000", two="false"))
+    assert sysctls(None, r"^net\.ipv4\.ip_forward$") == {"net.ipv4.ip_forward": "1"}
+    remove()
+    assert not differences(fresh, host_without_lab_traces())
