@@ -695,6 +695,8 @@ class Application:
     def _set_service(self, change: c.SetService) -> None:
         handle = self._machine.find(change.namespace)
         key = ServiceKey(change.namespace, change.name)
+        if change.service and handle:
+            _await_addresses(self._machine.session(change.namespace))
         start = services.write(key, change.service, handle.inode if handle else 0)
         if start and self._takes_back:
             with contextlib.closing(start):
@@ -741,6 +743,21 @@ def _await_source(session: Session, source: str) -> None:
         for address in decode.addresses(session)
     ):
         if time.monotonic() > deadline:  # Without a carrier it never ends. The kernel will say so.
+            return
+        select.select([], [], [], _POLL_SECONDS)
+
+
+def _await_addresses(session: Session) -> None:
+    """Wait for the end of duplicate address detection: nothing can be bound to an address before (inet6_bind())."""
+    # Without a carrier it never begins.
+    live = {link.ifindex for link in decode.links(session) if "LOWER_UP" in link.flag_words}
+    deadline = time.monotonic() + _DAD_SECONDS
+    while any(
+        "tentative" in address.flag_words and "dadfailed" not in address.flag_words
+        for address in decode.addresses(session)
+        if address.ifindex in live and not address.kernel
+    ):
+        if time.monotonic() > deadline:  # The service will say what it lacks.
             return
         select.select([], [], [], _POLL_SECONDS)
 

@@ -12,6 +12,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,26 @@ def test_what_a_service_finds_inside(tmp_path: Path) -> None:
     # Nothing of the module, and nothing of what watches it.
     links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
     assert all(link == "/dev/null" or link.startswith("pipe:") for link in links), links
+    remove()
+
+
+@pytest.mark.once
+def test_a_service_has_the_ipv6_address_of_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the run that gives it, in which the kernel has to find out first whether somebody else has it."""
+    monkeypatch.setattr(_supervised, "SETTLE_SECONDS", 0.3)
+    script = "import socket, time; socket.create_server(('fd00::1', 80), family=socket.AF_INET6); time.sleep(1000)"
+    document = lab([sys.executable, "-c", script])
+    document["namespaces"]["server"]["interfaces"] = {
+        "eth0": {"addresses": ["fd00::1/64"]},
+        # Without a carrier nothing is found out of it, and nothing waited for.
+        "eth1": {"addresses": ["fd01::1/64"]},
+    }
+    document["namespaces"]["other"] = {"interfaces": {"eth1": {"up": False}}}
+    document["links"] = [{"endpoints": [f"server:eth{number}", f"other:eth{number}"]} for number in range(2)]
+    began = time.monotonic()
+    run(document)
+    assert time.monotonic() - began < 5
+    assert pid_of()
     remove()
 
 
