@@ -82,6 +82,8 @@ class Service(NamedTuple):
     state: str = "running"
     #: The unit of systemd as somebody has changed it by hand, or that there is none; empty if nobody has.
     altered: str = ""
+    #: The files of an administrator that alter its unit, and stay.
+    overrides: tuple[str, ...] = ()
 
 
 class Running(NamedTuple):

@@ -68,15 +68,16 @@ def read_all(asked: Collection[tuple[str, ServiceKey]] = ()) -> dict[ServiceKey,
         units = systemd.look({**{key: note.lab for key, note in notes.items()}, **others})
         for key, note in notes.items():
             unit = units[key]
-            expected = systemd.text(note.lab, key, note.definition, _path(key))
+            expected = systemd.text(note.lab, key, note.definition, _path(key), note.inode)
             # Of one that does not run the file may be gone: it is made anew in any case.
             same = (expected, systemd.NO_FILE) if unit.running.state == "stopped" else (expected,)
             altered = "" if unit.text in same else unit.text
-            service = Service(note.lab, note.definition, unit.running.inode or note.inode, unit.running.state, altered)
+            inode = unit.running.inode or note.inode
+            service = Service(note.lab, note.definition, inode, unit.running.state, altered, unit.overrides)
             found[key] = Found(service, unit.running, unit=systemd.name(note.lab, key))
         for key, lab in others.items():
-            if units[key].is_known:
-                service = Service("", Definition(()), 0, "foreign")
+            if units[key].is_known or units[key].overrides:
+                service = Service("", Definition(()), 0, "foreign", overrides=units[key].overrides)
                 found[key] = Found(service, units[key].running, unit=systemd.name(lab, key))
         return found
     for key, note in notes.items():
@@ -116,10 +117,8 @@ def write(key: ServiceKey, service: Service | None, inode: int) -> Start | None:
         with _folder(key, make=True) as folder:
             if systemd.is_booted():
                 _put(folder, _ENVIRONMENT, systemd.environment(service.definition))
-                unit = service.altered
-                if unit in ("", systemd.NO_FILE):
-                    unit = systemd.text(service.lab, key, service.definition, _path(key))
-                return systemd.start(systemd.name(service.lab, key), unit)
+                unit = systemd.text(service.lab, key, service.definition, _path(key), inode)
+                return systemd.start(systemd.name(service.lab, key), unit, service.altered)
             return supervised.start(key, service.definition, inode, folder)
     except BaseException:
         with contextlib.suppress(NslabError, OSError):
