@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from . import _changes as c
 from ._errors import FOREIGN
-from ._model import WantedNamespace, WantedService
+from ._model import HOST, WantedNamespace, WantedService
 from ._service import Definition, Service, ServiceKey
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Services:
 
     def remove(self, going: Collection[str]) -> None:
         """End what goes with namespaces, what has left the document, and what runs in namespaces that are gone."""
+        self._check_host()
         for key, service in list(self._planner.state.services.items()):
             wanted = self._wanted.namespaces.get(key.namespace)
             if service.state == "foreign":
@@ -40,6 +41,12 @@ class Services:
                 self._end(key, service, wanted.path if wanted else "")
             elif self._is_surplus(key, service, wanted):
                 self._end(key, service, wanted.absent_services.get(key.name, wanted.path) if wanted else "")
+
+    def _check_host(self) -> None:
+        text, host = self._planner.state.no_host_services, self._wanted.namespaces.get(HOST)
+        if text and host:
+            paths = [item.path for item in host.services.values()] or [*host.absent_services.values(), host.path]
+            self._planner.problem(paths[0], text)
 
     def _end(self, key: ServiceKey, service: Service, path: str) -> None:
         self._warn(key, service)

@@ -19,7 +19,7 @@ import json
 import os
 import pwd
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ._errors import NslabError
@@ -88,6 +88,22 @@ def read_all(asked: Collection[tuple[str, ServiceKey]] = ()) -> dict[ServiceKey,
     return found
 
 
+def host_obstacle(names: Sequence[str]) -> str:
+    """Why the namespace that this run is in, which has these names, can have no services as the host's, in words.
+
+    Where process 1 is in another one, they are taken for those of that one, or of each other.
+    """
+    from . import _systemd as systemd
+
+    with contextlib.suppress(OSError):
+        if os.stat("/proc/1/ns/net").st_ino == os.stat("/proc/thread-self/ns/net").st_ino:
+            return ""
+    for name in names[:1]:
+        text = f"'host' is the namespace {name} here, in which this task runs itself"
+        return f"{text}; run the task on the machine, without entering it, and say {name!r} in the place of 'host'"
+    return "'host' is not the namespace here that systemd is in, and starts services in" if systemd.is_booted() else ""
+
+
 def labs() -> set[str]:
     """The labs that have services."""
     return {note.lab for key in _keys() for note in [_read_note(key)] if note and note.lab}
@@ -125,6 +141,20 @@ def write(key: ServiceKey, service: Service | None, inode: int) -> Start | None:
             _stop(key)
             _remove(key)
         raise
+
+
+def ask_to_end(keys: Iterable[ServiceKey]) -> None:
+    """Ask services to end, and do not wait for it. What cannot be asked is left to ``write``."""
+    from . import _supervised as supervised
+    from . import _systemd as systemd
+
+    notes = {key: note for key in keys for note in [_read_note(key)] if note}
+    if systemd.is_booted():
+        systemd.ask_to_end([systemd.name(note.lab, key) for key, note in notes.items()])
+        return
+    for key in notes:
+        with contextlib.suppress(NslabError, OSError), _folder(key, make=False) as folder:
+            supervised.ask_to_end(folder)
 
 
 def _stop(key: ServiceKey) -> None:

@@ -42,6 +42,17 @@ _POLL_SECONDS = 0.01
 
 _State = dict[str, Any]
 
+#: What it is made of (Supervisor._write_state()).
+_KINDS: dict[str, Any] = {
+    "state": str,
+    "supervisor": list,
+    "pid": int,
+    "pid_started": int,
+    "since": (int, float),
+    "restarts": int,
+    "ended": str,
+}
+
 #: All of its files in the folder of a service.
 FILES = ("state", "pid", "lock", "log", "log.1", ".state.new", ".pid.new")
 
@@ -132,6 +143,14 @@ def _spawn(key: ServiceKey, job: dict[str, Any], folder: int, lock: int) -> int:
     return report
 
 
+def ask_to_end(folder: int) -> None:
+    """Ask the one who watches a service to end it, and do not wait for it."""
+    state = _read_state(folder)
+    if state:
+        pid, started = state["supervisor"]
+        _send(pid, started, signal.SIGTERM)
+
+
 def stop(key: ServiceKey, inode: int, folder: int) -> None:
     """End a service, what watches it, and all that it has started. Raises NslabError if they do not end."""
     lock = _lock(folder)
@@ -167,7 +186,16 @@ def _read_state(folder: int) -> _State:
             found = json.load(file)
     except (FileNotFoundError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if _is_state(found) else {}
+
+
+def _is_state(found: Any) -> bool:
+    """Is it what a supervisor writes, and no more and no less?"""
+    if not isinstance(found, dict) or found.keys() != _KINDS.keys():
+        return False
+    pair = found["supervisor"]
+    is_pair = isinstance(pair, list) and list(map(type, pair)) == [int, int]
+    return is_pair and all(isinstance(found[name], kind) for name, kind in _KINDS.items())
 
 
 def _unlink(folder: int, *names: str) -> None:

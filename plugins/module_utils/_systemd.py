@@ -327,6 +327,12 @@ def _ended_at_once(unit: str, found: Mapping[str, str], began: float) -> str:
     return f"it has ended at once: {_ended(found) or 'exit status 0'}{_last_words(unit, began)}"
 
 
+def ask_to_end(units: Sequence[str]) -> None:
+    """Ask units to end, and do not wait for it."""
+    if units:
+        _run("stop", "--no-block", "--", *units)
+
+
 def stop(unit: str) -> None:
     """End a unit and remove it, if it is there. Raises NslabError if it does not end."""
     failed, _output, error = _run("stop", "--", unit)

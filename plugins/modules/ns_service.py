@@ -20,7 +20,8 @@ description:
 options:
   namespace:
     description:
-      - The namespace. V(host) is the namespace that the module itself runs in.
+      - The namespace. V(host) is the namespace that the module itself runs in, and is refused for a task that runs inside another namespace than
+        process 1, such as one of the become plugin P(nslab.netns.netns#become); give the namespace's name in a task that does not.
     type: str
     default: host
   services:

@@ -26,7 +26,7 @@ from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
 from ansible_collections.nslab.netns.plugins.module_utils._model import Wanted
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from applying import fail_each_call, host_without_lab_traces, kill_at, module, netns, refused, run, words
-from throwaway import differences, eventually, inside, ip, own_etc, snapshot
+from throwaway import differences, entered, eventually, inside, ip, own_etc, snapshot
 
 SERVICES = Path("/run/nslab/services")
 SLEEP = ("sleep", "1000")
@@ -231,6 +231,23 @@ def test_the_host_runs_services_too() -> None:
     gone(pid)
 
 
+@pytest.mark.once
+def test_what_runs_in_a_namespace_is_not_on_the_host() -> None:
+    """What a task of the become plugin calls the host would be one and the same for all namespaces."""
+    run({"name": "lab", "namespaces": {"server": {}, "other": {}}})
+    document = {"name": "in", "namespaces": {"host": {"services": {"one": {"command": SLEEP}}}}}
+    with entered("server"):
+        told = "namespaces.host.services.one: 'host' is the namespace server here, in which this task runs itself"
+        assert told in refused(document)
+        for state in ("present", "absent"):
+            with pytest.raises(Refused, match="say 'server' in the place of 'host'"):
+                ns_service({"one": {"command": SLEEP}}, namespace="host", state=state)
+        with pytest.raises(Refused, match="say 'server' in the place of 'host'"):
+            ns_service({}, namespace="host", purge=True)
+    assert not SERVICES.exists()
+    remove()
+
+
 def test_nobody_sees_the_values_of_the_environment() -> None:
     document = lab(environment={"TOKEN": "hunter2", "PORT": 80})
     said = run(document)
@@ -296,7 +313,9 @@ def test_when_a_service_is_started_again() -> None:
     services = {
         name: {"command": shell(f"sleep 0.4; {script}"), "restart": restart} for name, (restart, script) in ends.items()
     }
-    run({"name": "lab", "namespaces": {"server": {"services": services}}})
+    wanted = read_topology({"name": "lab", "namespaces": {"server": {"services": services}}}).wanted
+    # A machine that is busy may look again when some have ended already.
+    engine.run(wanted, terms=engine.Terms(verify=False))
     for name in ("failed", "crashed", "always"):
         eventually(lambda name=name: state_of(name=name)["restarts"] >= 2, "the third process", 10)  # type: ignore[misc]
     for name in ("never", "done", "ended"):
@@ -334,6 +353,20 @@ def test_the_one_who_watches_is_killed_before_it_has_written_anything() -> None:
     assert run(lab(), check=True)
     remove()
     gone(*everything)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("said", ['{"supervisor": [1]}', '{"state": 1}', "[]", "[1"])
+def test_what_was_written_of_a_service_is_not_to_be_read(said: str) -> None:
+    run(lab())
+    everything = [*pids(), state_of()["supervisor"][0]]
+    file = SERVICES / "server/one/state"
+    written = json.loads(file.read_text())
+    file.write_text(json.dumps({**written, **json.loads(said)}) if said.startswith("{") else said)
+    assert [one["state"] for one in gather(["server"], (), "")["namespaces"]["server"]["services"]] == ["stopped"]
+    remove()
+    gone(*everything)
+    assert not SERVICES.exists()
 
 
 def test_nothing_else_is_ended_that_has_a_number_of_its_processes() -> None:
@@ -431,6 +464,22 @@ def test_all_of_it_ends_with_the_service() -> None:
     eventually(lambda: len(pids()) == 5, "all of its processes")
     everything = pids()
     remove()
+    gone(*everything)
+
+
+@pytest.mark.once
+def test_all_are_asked_to_end_before_one_is_waited_for() -> None:
+    def stubborn(number: int) -> Document:
+        command = shell(f"trap '' TERM; while :; do sleep 0.{number}; done")
+        names = ("one", "two", "three")
+        return {"name": "lab", "namespaces": {"server": {"services": {name: {"command": command} for name in names}}}}
+
+    run(stubborn(1))
+    everything = pids()
+    for do in (lambda: run(stubborn(2)), remove):
+        began = time.monotonic()
+        assert len([change for change in do() if "service" in change]) == 3
+        assert time.monotonic() - began < 2.8
     gone(*everything)
 
 

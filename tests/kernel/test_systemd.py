@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -508,6 +509,22 @@ def test_all_of_it_ends_with_the_lab(machine: Booted, monkeypatch: pytest.Monkey
         everything = pids()
         remove()
         eventually(lambda: all(map(is_gone, everything)), "their end", 10)
+        nothing_is_left()
+
+    machine.call(test)
+
+
+def test_all_are_asked_to_end_before_one_is_waited_for(machine: Booted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_systemd, "STOP_SECONDS", 1.0)
+
+    def test() -> None:
+        document = lab(shell("trap '' TERM; while :; do sleep 0.1; done"))
+        services = document["namespaces"]["server"]["services"]
+        services.update(two=services["one"], three=services["one"])
+        run(document)
+        began = time.monotonic()
+        remove()
+        assert time.monotonic() - began < 2.8
         nothing_is_left()
 
     machine.call(test)
