@@ -13,7 +13,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from . import _changes as c
-from ._errors import FOREIGN
+from ._errors import FOREIGN, Problem
 from ._model import HOST, WantedNamespace, WantedService
 from ._service import Definition, Service, ServiceKey
 
@@ -114,8 +114,10 @@ class Services:
             if variable in known:
                 kept[variable] = known[variable]
             else:
+                # That it is missing is to be seen all the same, beside what else is to be done.
+                kept[variable] = ""
                 text = "has no value, and there is none that could stay; say it"
-                self._planner.problem(f"{item.path}.environment.{variable}", text)
+                self._planner.result.unsaid.append(Problem(f"{item.path}.environment.{variable}", text))
         environment = {**dict(item.definition.environment), **kept}
         return item.definition._replace(environment=tuple(sorted(environment.items())))
 

@@ -15,6 +15,9 @@ from typing import NamedTuple
 #: When a service whose process has ended is started again by what watches it.
 RESTARTS = ("on-failure", "always", "no")
 
+#: The variable that says of a process which service it belongs to, as NAMESPACE:NAME.
+MARK = "NSLAB_SERVICE"
+
 #: Where programs are looked for, unless the service has a PATH of its own.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -27,7 +27,7 @@ from . import _supervisor
 from ._errors import NslabError
 from ._lock import open_file
 from ._model import HOST
-from ._service import SETTLE_SECONDS, STOP_SECONDS, Definition, Running, ServiceKey
+from ._service import MARK, SETTLE_SECONDS, STOP_SECONDS, Definition, Running, ServiceKey
 from ._supervisor import FOLDER, LOCK, REPORT, start_time, stat_of
 
 #: Its text. The collection is gone from the host when the module has ended, which may be before a service is started:
@@ -293,7 +293,7 @@ def _leftovers(key: ServiceKey, state: _State, inode: int) -> dict[int, int]:
     session = state.get("pid", 0)
     if start_time(session) not in (0, state.get("pid_started", 0)):
         session = 0  # Somebody else has its number by now. No number is given anew as long as its session lives.
-    mark = f"NSLAB_SERVICE={key}".encode()
+    mark = f"{MARK}={key}".encode()
     found = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         pid = int(name)

@@ -26,7 +26,7 @@ from typing import Callable, NamedTuple
 
 from ._errors import NslabError
 from ._model import HOST
-from ._service import SETTLE_SECONDS, STOP_SECONDS, Definition, Running, ServiceKey
+from ._service import MARK, SETTLE_SECONDS, STOP_SECONDS, Definition, Running, ServiceKey
 
 #: Where units live that are gone after a reboot; it is there if systemd is process 1 (sd_booted(3)).
 _UNITS = "/run/systemd/system"
@@ -125,7 +125,7 @@ def text(lab: str, key: ServiceKey, definition: Definition, folder: str, inode: 
     lines.append(f"User={user or 'root'}")
     if group:
         lines.append(f"Group={group}")
-    variables["NSLAB_SERVICE"] = str(key)
+    variables[MARK] = str(key)
     lines += [
         f"EnvironmentFile={folder}/environment",
         f"Environment={' '.join(_quoted(f'{name}={value}') for name, value in variables.items())}",

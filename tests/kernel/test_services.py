@@ -264,7 +264,14 @@ def test_nobody_sees_the_values_of_the_environment() -> None:
     said.append(Path(f"/proc/{supervisor}/environ").read_text())
     said += remove()
     assert "hunter" not in "".join(said)
-    assert "namespaces.server.services.one.environment.TOKEN: has no value" in refused(facts["topology"])
+    # Where it is missing, a check says that and all else that is.
+    assert run(facts["topology"], check=True) == [
+        "add namespace server",
+        "add service server:one sleep 1000 environment PORT, TOKEN",
+    ]
+    with pytest.raises(Refused, match=r"namespaces\.server\.services\.one\.environment\.TOKEN: has no value"):
+        run(facts["topology"])
+    assert not SERVICES.exists()
 
 
 # --- drift -----------------------------------------------------------------------------------------------------------

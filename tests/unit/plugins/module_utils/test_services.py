@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _kernel as kernel
 from ansible_collections.nslab.netns.plugins.module_utils import _options, _systemd
+from ansible_collections.nslab.netns.plugins.module_utils._changes import SetService
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
 from ansible_collections.nslab.netns.plugins.module_utils._errors import InvalidInput, Refused
 from ansible_collections.nslab.netns.plugins.module_utils._model import HOST, Namespace, State, Wanted
@@ -59,6 +61,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     (body(environment={"A": "hunter2\0"}), "services.web.environment.A", "is no text"),
     (body(environment={"A": "hunter2\ud800"}), "services.web.environment.A", "is no text"),
     (body(environment=["A=hunter2"]), "services.web.environment", "is no dictionary"),
+    (body(environment={"NSLAB_SERVICE": "1"}), "services.web.environment.NSLAB_SERVICE", "the name of the service"),
     (body(environment={"A": True}), "services.web.environment.A", "without quotes"),
     (body(restart="sometimes"), "services.web.restart", "on-failure"),
     (body(restart=True), "services.web.restart", "on-failure"),
@@ -150,8 +153,26 @@ def test_a_service_is_left_alone_or_started_anew(there: Service, said: list[str]
 def test_a_value_that_is_null_stays() -> None:
     said = {"web": {**WEB, "environment": {"TOKEN": None, "PORT": None}}}
     assert planned(_options.ns_service(options(said)), state(web=service())) == []
-    with pytest.raises(Refused, match="TOKEN: has no value, and there is none that could stay"):
-        plan(_options.ns_service(options(said)), state())
+    # It cannot be made so, and is not so.
+    found = plan(_options.ns_service(options(said)), state())
+    text = "has no value, and there is none that could stay; say it"
+    assert list(map(str, found.unsaid)) == [f"services.web.environment.{name}: {text}" for name in ("TOKEN", "PORT")]
+    assert [str(change.describe()) for change in found.changes] == [f"add {SHOWN}"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({"lab": "B"}, {"lab": "C"}, "httpd (lab B) -> (lab C)"),
+        ({"lab": "B"}, {}, "httpd (lab B) -> (no lab)"),
+        ({"command": "httpd -f 'a b'"}, {"command": "httpd -f 'a c'"}, "httpd -f 'a b' -> 'a c'"),
+    ],
+)
+def test_a_change_is_not_cut_in_the_middle(before: dict[str, str], after: dict[str, str], said: str) -> None:
+    def of(body: dict[str, str]) -> Service:
+        return Service(body.get("lab", ""), Definition(tuple(shlex.split(body.get("command", "httpd")))), 2)
+
+    assert str(SetService(*KEY, of(after), of(before)).describe()) == f"change service a:web {said}"
 
 
 @pytest.mark.parametrize(
