@@ -31,6 +31,7 @@ class Services:
     def remove(self, going: Collection[str]) -> None:
         """End what goes with namespaces, what has left the document, and what runs in namespaces that are gone."""
         self._check_host()
+        self._planner.result.warnings += self._planner.before.unreadable_services.values()
         for key, service in list(self._planner.state.services.items()):
             wanted = self._wanted.namespaces.get(key.namespace)
             if service.state == "foreign":

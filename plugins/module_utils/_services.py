@@ -236,8 +236,25 @@ def _folder(key: ServiceKey, make: bool) -> Iterator[int]:
             os.close(fd)
 
 
+def unreadable() -> dict[ServiceKey, str]:
+    """What stands in the place of notes and is nothing that is read, in words."""
+    found = {}
+    for key in _keys():
+        try:
+            _open_note(key)
+        except NslabError as error:
+            found[key] = f"the service {key}, if there is one, is not known: {error}"
+    return found
+
+
 def _read_note(key: ServiceKey) -> Service | None:
-    """What a service shall be. None where a run was killed before it was written."""
+    """What a service shall be. None where a run was killed before it was written, or where nothing is read."""
+    with contextlib.suppress(NslabError):
+        return _open_note(key)
+    return None
+
+
+def _open_note(key: ServiceKey) -> Service | None:
     try:
         with _folder(key, make=False) as folder, open(open_file(_NOTE, os.O_RDONLY, folder), encoding="utf-8") as file:
             body: dict[str, Any] = json.load(file)

@@ -184,7 +184,7 @@ def _read_state(folder: int) -> _State:
     try:
         with open(open_file("state", os.O_RDONLY, folder), encoding="utf-8") as file:
             found = json.load(file)
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, NslabError):
         return {}
     return found if _is_state(found) else {}
 

@@ -376,6 +376,24 @@ def test_what_was_written_of_a_service_is_not_to_be_read(said: str) -> None:
     assert not SERVICES.exists()
 
 
+@pytest.mark.once
+def test_what_others_may_write_stops_nobody_else() -> None:
+    run(lab())
+    run({"name": "other", "namespaces": {"server2": {"services": {"one": {"command": SLEEP}}}}})
+    SERVICES.joinpath("server").chmod(0o777)
+    told = "the service server:one, if there is one, is not known: cannot use /run/nslab/services/server: it has to be"
+    (orphan,) = gather(None, (), "other")["orphans"]
+    assert (orphan["kind"], orphan["namespace"], orphan["name"]) == ("service", "server", "one")
+    assert orphan["text"].startswith(told)
+    with pytest.raises(NslabError, match="cannot use /run/nslab/services/server: "):
+        run(lab())
+    assert run({"name": "other"}, absent=True, warned=[told])
+    SERVICES.joinpath("server").chmod(0o700)
+    assert run(lab()) == []
+    run({"name": "lab"}, absent=True, warned=[])
+    assert not SERVICES.exists()
+
+
 def test_nothing_else_is_ended_that_has_a_number_of_its_processes() -> None:
     run(lab(restart="no"))
     first, supervisor = pid_of(), state_of()["supervisor"][0]
