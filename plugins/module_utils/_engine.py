@@ -187,7 +187,7 @@ def _merged(plans: Sequence[Plan]) -> Plan:
         whole.steps += planned.steps
         whole.assumptions += planned.assumptions
         whole.unsaid += planned.unsaid
-        whole.warnings += planned.warnings
+        whole.warnings += [warning for warning in planned.warnings if warning not in whole.warnings]
         whole.findings += planned.findings
         whole.backends.update(planned.backends)
     return whole
