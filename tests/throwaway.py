@@ -155,7 +155,7 @@ def sysctls(namespace: str | None, pattern: str = _SYSCTL_PATTERN) -> dict[str, 
     """The sysctls of a namespace whose name matches a regular expression, as sysctl spells them."""
     wanted = re.compile(pattern)
     found = {}
-    with _within(namespace):
+    with entered(namespace):
         for folder, _folders, files in os.walk("/proc/sys/net"):
             for path in (os.path.join(folder, name) for name in files):
                 key = path.removeprefix("/proc/sys/").translate(_SYSCTL_SEPARATORS)
@@ -167,7 +167,7 @@ def sysctls(namespace: str | None, pattern: str = _SYSCTL_PATTERN) -> dict[str, 
 
 
 @contextlib.contextmanager
-def _within(namespace: str | None) -> Iterator[None]:
+def entered(namespace: str | None) -> Iterator[None]:
     """Have this thread itself in a namespace, None for the host."""
     if namespace is None:
         yield
@@ -185,7 +185,7 @@ def firewall(namespace: str | None) -> list[str]:
 
     A table of legacy iptables that holds no rules says nothing: it stays until its namespace goes.
     """
-    with _within(namespace):
+    with entered(namespace):
         found = within(None, "nft", "list", "ruleset").splitlines()
         for family in ("ip", "ip6"):
             # Listing a table that is not there makes it. Without the kernel's module there is no such file.
@@ -323,7 +323,7 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
 
 def _stack(namespace: str | None) -> dict[str, Any]:
     """The links, addresses, routes, rules and sysctls of a namespace."""
-    with _within(namespace):
+    with entered(namespace):
         links = _settled_links()
         routes4, rules4 = _ip_batch_json("-4", "route show table all", "rule show")
         routes6, rules6 = _ip_batch_json("-6", "route show table all", "rule show")

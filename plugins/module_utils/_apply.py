@@ -137,6 +137,9 @@ class Application:
             memory.rewrite(self._lab, self._known)
         for where, steps in itertools.groupby(self._plan.steps, _leaves_from):
             together = list(steps)
+            if isinstance(together[0].change, c.SetService):
+                self._set_services(together)
+                continue
             if where and len(together) > 1 and self._remove_together(where, together):
                 continue
             for step in together:
@@ -194,6 +197,30 @@ class Application:
         self._journal += leaving.values()
         return True
 
+    def _set_services(self, steps: Sequence[c.Step]) -> None:
+        """Ask all services that end, or are started anew, to end, and only then wait for each: one may take seconds."""
+        self._stops.check(self.roll_back)
+        ending = [step for step in steps if isinstance(step.change, c.SetService) and step.change.before]
+        changes = [step.change for step in ending if isinstance(step.change, c.SetService)]
+        # What was asked to end has to be started again when this is taken back, whether or not its turn has come.
+        self._journal += ending
+        step = steps[0]
+        try:
+            services.ask_to_end([ServiceKey(change.namespace, change.name) for change in changes])
+            for step in steps:
+                self._stops.check(self.roll_back)
+                if step in ending:
+                    self._make(step.change)
+                else:
+                    self._apply_step(step)
+        except StepFailed:
+            raise
+        except (NslabError, OSError) as error:
+            raise StepFailed(str(step.change.describe()), step.change.path, _words(error), self.roll_back()) from error
+        except BaseException:
+            self.roll_back()
+            raise
+
     def _apply_step(self, step: c.Step) -> None:
         try:
             if step.remember:
@@ -215,9 +242,6 @@ class Application:
 
     def _has_begun(self, change: c.Change) -> bool:
         """Has a step that failed done a part of its work? Some set several things, and stop at the one that fails."""
-        if isinstance(change, c.SetService):
-            # What ran before was ended first.
-            return change.before is not None
         if isinstance(change, c.RestoreConf):
             return change.end in self._confs_at_home
         if isinstance(change, c.MoveLink):
@@ -705,6 +729,8 @@ class Application:
     def _set_service(self, change: c.SetService) -> None:
         handle = self._machine.find(change.namespace)
         key = ServiceKey(change.namespace, change.name)
+        if change.service and handle:
+            _await_addresses(self._machine.session(change.namespace))
         start = services.write(key, change.service, handle.inode if handle else 0)
         if start and self._takes_back:
             with contextlib.closing(start):
@@ -728,7 +754,12 @@ class Application:
 
 
 def _leaves_from(step: c.Step) -> str:
-    """The namespace from which a step removes a link and does no more; empty for another step."""
+    """The namespace from which a step removes a link and does no more; empty for another step.
+
+    Services are in a place of their own, where no namespace is.
+    """
+    if isinstance(step.change, c.SetService):
+        return "/"
     return step.change.end.namespace if isinstance(step.change, c.RemoveLink) and not step.remember else ""
 
 
@@ -753,6 +784,21 @@ def _await_source(session: Session, source: str) -> None:
         for address in decode.addresses(session)
     ):
         if time.monotonic() > deadline:  # Without a carrier it never ends. The kernel will say so.
+            return
+        select.select([], [], [], _POLL_SECONDS)
+
+
+def _await_addresses(session: Session) -> None:
+    """Wait for the end of duplicate address detection: nothing can be bound to an address before (inet6_bind())."""
+    # Without a carrier it never begins.
+    live = {link.ifindex for link in decode.links(session) if "LOWER_UP" in link.flag_words}
+    deadline = time.monotonic() + _DAD_SECONDS
+    while any(
+        "tentative" in address.flag_words and "dadfailed" not in address.flag_words
+        for address in decode.addresses(session)
+        if address.ifindex in live and not address.kernel
+    ):
+        if time.monotonic() > deadline:  # The service will say what it lacks.
             return
         select.select([], [], [], _POLL_SECONDS)
 

@@ -55,12 +55,19 @@ class Description(NamedTuple):
             if word != other:
                 break
             same += 1
+        while not _is_whole(" ".join(words[:same])):
+            same -= 1
         # Where nothing is new, something of what was there before has gone.
         return f"{self.action} {self.before} -> {' '.join(words[same:]) or self.after}"
 
     def as_result(self) -> dict[str, Any]:
         """The change as a module returns it."""
         return {**self._asdict(), "text": str(self)}
+
+
+def _is_whole(text: str) -> bool:
+    """Does it end outside of all brackets and quotes?"""
+    return text.count("(") == text.count(")") and text.count("'") % 2 == 0
 
 
 class AddNamespace(NamedTuple):

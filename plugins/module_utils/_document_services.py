@@ -16,7 +16,7 @@ from typing import Any
 
 from ._model import WantedService
 from ._reader import Reader, join, show
-from ._service import RESTARTS, Definition
+from ._service import MARK, RESTARTS, Definition
 
 _KEYS = ("command", "user", "group", "directory", "environment", "restart")
 
@@ -71,6 +71,8 @@ def _service(reader: Reader, name: str, body: Mapping[str, Any], path: str) -> W
         if not _VARIABLE.fullmatch(variable):
             text = "letters, digits and '_', the first no digit"
             reader.problem(join(here, variable), f"{variable!r} is no name for a variable: {text}")
+        elif variable == MARK:
+            reader.problem(join(here, variable), "is the name of the service in its environment, and not to be chosen")
         elif value is None:
             kept.append(variable)
         else:

@@ -125,8 +125,8 @@ class _Transaction:
         """Plan, make the changes, and look again. Raises Refused, or StepFailed after this much was taken back."""
         state = observe(self._machine, wanted)
         planned = plan(wanted, state)
-        if planned.assumptions:
-            raise Refused(planned.assumptions)
+        if planned.assumptions or planned.unsaid:
+            raise Refused([*planned.assumptions, *planned.unsaid])
         removed = [change.name for change in planned.changes if isinstance(change, RemoveNamespace) if not change.stale]
         if removed and self._terms.wait_seconds is not None:
             self.leaving.append(Leaving(self._machine, removed, self._terms.wait_seconds))
@@ -186,7 +186,8 @@ def _merged(plans: Sequence[Plan]) -> Plan:
     for planned in plans:
         whole.steps += planned.steps
         whole.assumptions += planned.assumptions
-        whole.warnings += planned.warnings
+        whole.unsaid += planned.unsaid
+        whole.warnings += [warning for warning in planned.warnings if warning not in whole.warnings]
         whole.findings += planned.findings
         whole.backends.update(planned.backends)
     return whole

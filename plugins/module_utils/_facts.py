@@ -52,6 +52,7 @@ def gather(names: Sequence[str] | None, sysctls: Sequence[str], lab: str) -> Fac
             raise Refused([_unknown(machine, name, known, entries) for name in unknown])
         running = services.read_all()
         state = State(services={key: found.service for key, found in running.items()})
+        state.unreadable_services = services.unreadable()
         look = Look(machine, state, {}, NOBODY)
         look.at(known)
         labs = [name for name in find_labs(machine) if name != NOBODY]

@@ -460,6 +460,10 @@ class State:
     node_obstacles: dict[str, str] = field(default_factory=dict)
     #: The services of all namespaces, whether or not these are there.
     services: dict[ServiceKey, Service] = field(default_factory=dict)
+    #: Where nothing can be read of services, and why, in words.
+    unreadable_services: dict[ServiceKey, str] = field(default_factory=dict)
+    #: Why ``host`` can have no services, in words; empty if it can.
+    no_host_services: str = ""
     #: What was found of the namespaces that shall be attached, by the name that they shall have.
     attachments: dict[str, Attachment] = field(default_factory=dict)
     #: Names that somebody else's namespaces have, by a symlink or since they were attached: it lives on without.

@@ -105,7 +105,7 @@ def fail(module: AnsibleModule, error: NslabError, **more: Any) -> NoReturn:
 
 
 def exit_with(module: AnsibleModule, plan: Plan, whole: bool, **more: Any) -> None:
-    for warning in [*plan.warnings, *map(str, plan.findings)]:
+    for warning in [*plan.warnings, *map(str, plan.unsaid), *map(str, plan.findings)]:
         module.warn(warning)
     descriptions = [description for change in plan.changes for description in describe(change)]
     module.exit_json(

@@ -76,6 +76,11 @@ def observe(machine: Machine, wanted: Wanted) -> State:
         links = {entry.name for entry in entries if entry.kind == "symlink"}
         state.borrowed = frozenset(attached.names() | links)
     state.services = _services(wanted)
+    if wanted.prune or wanted.absent_namespaces:
+        state.unreadable_services = services.unreadable()
+    host = wanted.namespaces.get(HOST)
+    if host and (host.services or host.absent_services or host.purge_services):
+        state.no_host_services = services.host_obstacle([name for name, at in second_names.items() if at == HOST])
     known: _KnownNames = {}
     state.remembered = remembered(machine, wanted.lab, known)
     state.claims = {lab: remembered(machine, lab, known) for lab in _labs_that_matter(wanted) if lab != wanted.lab}

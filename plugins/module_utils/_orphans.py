@@ -23,7 +23,7 @@ class Orphan(NamedTuple):
     has made or was removing; device: one of the host that is on its way to a lab or from there, or has fallen back when
     somebody removed its namespace; unpaired: a lab's end of a veth whose other end is not the lab's, or not to be seen;
     half: a namespace of a lab with such links in it; memory: what a lab has changed on a namespace that is gone;
-    service: what runs, or shall run, in a namespace that is gone.
+    service: what runs, or shall run, in a namespace that is gone, or of which nothing can be read.
     """
 
     kind: str
@@ -57,6 +57,7 @@ def orphans(
         for name in gone:
             text = f"the lab {lab!r} has changed things in a namespace {name} that is gone"
             found.append(Orphan("memory", name, name, lab, text))
+    found += [Orphan("service", *key, "", text) for key, text in sorted(state.unreadable_services.items())]
     found += [orphan for key, service in sorted(state.services.items()) for orphan in _service(state, key, service)]
     return found
 

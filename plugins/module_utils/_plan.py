@@ -78,6 +78,8 @@ class Plan:
     steps: list[c.Step] = field(default_factory=list)
     #: What an earlier task would have made in a real run. A plan with assumptions can be shown, not applied.
     assumptions: list[Problem] = field(default_factory=list)
+    #: What has to be said before it can be applied.
+    unsaid: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
     #: What needs not be remembered any more after this plan.

@@ -13,8 +13,8 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from . import _changes as c
-from ._errors import FOREIGN
-from ._model import WantedNamespace, WantedService
+from ._errors import FOREIGN, Problem
+from ._model import HOST, WantedNamespace, WantedService
 from ._service import Definition, Service, ServiceKey
 
 if TYPE_CHECKING:
@@ -30,19 +30,44 @@ class Services:
 
     def remove(self, going: Collection[str]) -> None:
         """End what goes with namespaces, what has left the document, and what runs in namespaces that are gone."""
-        state = self._planner.state
-        gone = [name for name in self._wanted.absent_namespaces if name not in state.namespaces]
-        for key, service in list(state.services.items()):
+        self._check_host()
+        self._planner.result.warnings += self._planner.before.unreadable_services.values()
+        for key, service in list(self._planner.state.services.items()):
             wanted = self._wanted.namespaces.get(key.namespace)
             if service.state == "foreign":
                 if wanted and key.name in wanted.absent_services:
-                    self._planner.problem(wanted.absent_services[key.name], _foreign(key), FOREIGN)
+                    self._planner.problem(wanted.absent_services[key.name], _foreign(key, service), FOREIGN)
                 continue
-            if key.namespace in going or (key.namespace in gone and self._may_go(key, service)):
-                self._planner.do(c.SetService(*key, None, service, wanted.path if wanted else ""))
+            if self._goes_along(key, service, going):
+                self._end(key, service, wanted.path if wanted else "")
             elif self._is_surplus(key, service, wanted):
-                path = wanted.absent_services.get(key.name, wanted.path) if wanted else ""
-                self._planner.do(c.SetService(*key, None, service, path))
+                self._end(key, service, wanted.absent_services.get(key.name, wanted.path) if wanted else "")
+
+    def _check_host(self) -> None:
+        text, host = self._planner.state.no_host_services, self._wanted.namespaces.get(HOST)
+        if text and host:
+            paths = [item.path for item in host.services.values()] or [*host.absent_services.values(), host.path]
+            self._planner.problem(paths[0], text)
+
+    def _end(self, key: ServiceKey, service: Service, path: str) -> None:
+        self._warn(key, service)
+        self._planner.do(c.SetService(*key, None, service, path))
+
+    def _goes_along(self, key: ServiceKey, service: Service, going: Collection[str]) -> bool:
+        """Does it end with its namespace, which goes, or is gone?"""
+        there = self._planner.state.namespaces.get(key.namespace)
+        if there and key.namespace in going and there.inode == service.inode:
+            return True
+        # What runs in an earlier namespace of that name may be somebody else's.
+        is_absent = key.namespace in self._wanted.absent_namespaces
+        return is_absent and (there is None or key.namespace in going) and self._may_go(key, service)
+
+    def _warn(self, key: ServiceKey, service: Service) -> None:
+        """Say what alters a service and cannot be taken for a thing of this collection's."""
+        if service.overrides:
+            files = ", ".join(service.overrides)
+            text = f"the unit of the service {key} is altered by {files}; it stays so until that is removed"
+            self._planner.result.warnings.append(text)
 
     def _is_surplus(self, key: ServiceKey, service: Service, wanted: WantedNamespace | None) -> bool:
         if wanted and key.name in wanted.services:
@@ -68,7 +93,7 @@ class Services:
         there = self._planner.state.services.get(key)
         definition = self._completed(item, there)
         if there and there.state == "foreign":
-            self._planner.problem(item.path, _foreign(key), FOREIGN)
+            self._planner.problem(item.path, _foreign(key, there), FOREIGN)
             return
         if there and self._planner.refuse_foreign(item.path, f"the service {key}", there.lab):
             return
@@ -76,6 +101,9 @@ class Services:
         lab = self._wanted.lab or (there.lab if there else "")
         inode = self._planner.state.namespaces[wanted.name].inode
         service = Service(lab, definition, inode)
+        if there:
+            self._warn(key, there)
+            service = service._replace(overrides=there.overrides)
         if there != service or inode == 0:
             self._planner.do(c.SetService(*key, service, there, item.path))
 
@@ -87,11 +115,16 @@ class Services:
             if variable in known:
                 kept[variable] = known[variable]
             else:
+                # That it is missing is to be seen all the same, beside what else is to be done.
+                kept[variable] = ""
                 text = "has no value, and there is none that could stay; say it"
-                self._planner.problem(f"{item.path}.environment.{variable}", text)
+                self._planner.result.unsaid.append(Problem(f"{item.path}.environment.{variable}", text))
         environment = {**dict(item.definition.environment), **kept}
         return item.definition._replace(environment=tuple(sorted(environment.items())))
 
 
-def _foreign(key: ServiceKey) -> str:
+def _foreign(key: ServiceKey, service: Service) -> str:
+    if service.overrides:
+        files = ", ".join(service.overrides)
+        return f"{files} would alter the unit of the service {key}, which is not there yet; remove it"
     return f"there is a unit of systemd for the service {key} that this collection has not made; remove it"

@@ -15,6 +15,9 @@ from typing import NamedTuple
 #: When a service whose process has ended is started again by what watches it.
 RESTARTS = ("on-failure", "always", "no")
 
+#: The variable that says of a process which service it belongs to, as NAMESPACE:NAME.
+MARK = "NSLAB_SERVICE"
+
 #: Where programs are looked for, unless the service has a PATH of its own.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -82,6 +85,8 @@ class Service(NamedTuple):
     state: str = "running"
     #: The unit of systemd as somebody has changed it by hand, or that there is none; empty if nobody has.
     altered: str = ""
+    #: The files of an administrator that alter its unit, and stay.
+    overrides: tuple[str, ...] = ()
 
 
 class Running(NamedTuple):

@@ -19,7 +19,7 @@ import json
 import os
 import pwd
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ._errors import NslabError
@@ -68,15 +68,16 @@ def read_all(asked: Collection[tuple[str, ServiceKey]] = ()) -> dict[ServiceKey,
         units = systemd.look({**{key: note.lab for key, note in notes.items()}, **others})
         for key, note in notes.items():
             unit = units[key]
-            expected = systemd.text(note.lab, key, note.definition, _path(key))
+            expected = systemd.text(note.lab, key, note.definition, _path(key), note.inode)
             # Of one that does not run the file may be gone: it is made anew in any case.
             same = (expected, systemd.NO_FILE) if unit.running.state == "stopped" else (expected,)
             altered = "" if unit.text in same else unit.text
-            service = Service(note.lab, note.definition, unit.running.inode or note.inode, unit.running.state, altered)
+            inode = unit.running.inode or note.inode
+            service = Service(note.lab, note.definition, inode, unit.running.state, altered, unit.overrides)
             found[key] = Found(service, unit.running, unit=systemd.name(note.lab, key))
         for key, lab in others.items():
-            if units[key].is_known:
-                service = Service("", Definition(()), 0, "foreign")
+            if units[key].is_known or units[key].overrides:
+                service = Service("", Definition(()), 0, "foreign", overrides=units[key].overrides)
                 found[key] = Found(service, units[key].running, unit=systemd.name(lab, key))
         return found
     for key, note in notes.items():
@@ -85,6 +86,22 @@ def read_all(asked: Collection[tuple[str, ServiceKey]] = ()) -> dict[ServiceKey,
         service = Service(note.lab, note.definition, note.inode, running.state)
         found[key] = Found(service, running, log=f"{_path(key)}/log")
     return found
+
+
+def host_obstacle(names: Sequence[str]) -> str:
+    """Why the namespace that this run is in, which has these names, can have no services as the host's, in words.
+
+    Where process 1 is in another one, they are taken for those of that one, or of each other.
+    """
+    from . import _systemd as systemd
+
+    with contextlib.suppress(OSError):
+        if os.stat("/proc/1/ns/net").st_ino == os.stat("/proc/thread-self/ns/net").st_ino:
+            return ""
+    for name in names[:1]:
+        text = f"'host' is the namespace {name} here, in which this task runs itself"
+        return f"{text}; run the task on the machine, without entering it, and say {name!r} in the place of 'host'"
+    return "'host' is not the namespace here that systemd is in, and starts services in" if systemd.is_booted() else ""
 
 
 def labs() -> set[str]:
@@ -116,16 +133,28 @@ def write(key: ServiceKey, service: Service | None, inode: int) -> Start | None:
         with _folder(key, make=True) as folder:
             if systemd.is_booted():
                 _put(folder, _ENVIRONMENT, systemd.environment(service.definition))
-                unit = service.altered
-                if unit in ("", systemd.NO_FILE):
-                    unit = systemd.text(service.lab, key, service.definition, _path(key))
-                return systemd.start(systemd.name(service.lab, key), unit)
+                unit = systemd.text(service.lab, key, service.definition, _path(key), inode)
+                return systemd.start(systemd.name(service.lab, key), unit, service.altered)
             return supervised.start(key, service.definition, inode, folder)
     except BaseException:
         with contextlib.suppress(NslabError, OSError):
             _stop(key)
             _remove(key)
         raise
+
+
+def ask_to_end(keys: Iterable[ServiceKey]) -> None:
+    """Ask services to end, and do not wait for it. What cannot be asked is left to ``write``."""
+    from . import _supervised as supervised
+    from . import _systemd as systemd
+
+    notes = {key: note for key in keys for note in [_read_note(key)] if note}
+    if systemd.is_booted():
+        systemd.ask_to_end([systemd.name(note.lab, key) for key, note in notes.items()])
+        return
+    for key in notes:
+        with contextlib.suppress(NslabError, OSError), _folder(key, make=False) as folder:
+            supervised.ask_to_end(folder)
 
 
 def _stop(key: ServiceKey) -> None:
@@ -207,8 +236,25 @@ def _folder(key: ServiceKey, make: bool) -> Iterator[int]:
             os.close(fd)
 
 
+def unreadable() -> dict[ServiceKey, str]:
+    """What stands in the place of notes and is nothing that is read, in words."""
+    found = {}
+    for key in _keys():
+        try:
+            _open_note(key)
+        except NslabError as error:
+            found[key] = f"the service {key}, if there is one, is not known: {error}"
+    return found
+
+
 def _read_note(key: ServiceKey) -> Service | None:
-    """What a service shall be. None where a run was killed before it was written."""
+    """What a service shall be. None where a run was killed before it was written, or where nothing is read."""
+    with contextlib.suppress(NslabError):
+        return _open_note(key)
+    return None
+
+
+def _open_note(key: ServiceKey) -> Service | None:
     try:
         with _folder(key, make=False) as folder, open(open_file(_NOTE, os.O_RDONLY, folder), encoding="utf-8") as file:
             body: dict[str, Any] = json.load(file)

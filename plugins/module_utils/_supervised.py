@@ -27,7 +27,7 @@ from . import _supervisor
 from ._errors import NslabError
 from ._lock import open_file
 from ._model import HOST
-from ._service import SETTLE_SECONDS, STOP_SECONDS, Definition, Running, ServiceKey
+from ._service import MARK, SETTLE_SECONDS, STOP_SECONDS, Definition, Running, ServiceKey
 from ._supervisor import FOLDER, LOCK, REPORT, start_time, stat_of
 
 #: Its text. The collection is gone from the host when the module has ended, which may be before a service is started:
@@ -41,6 +41,17 @@ _REPORT_SECONDS = 30.0
 _POLL_SECONDS = 0.01
 
 _State = dict[str, Any]
+
+#: What it is made of (Supervisor._write_state()).
+_KINDS: dict[str, Any] = {
+    "state": str,
+    "supervisor": list,
+    "pid": int,
+    "pid_started": int,
+    "since": (int, float),
+    "restarts": int,
+    "ended": str,
+}
 
 #: All of its files in the folder of a service.
 FILES = ("state", "pid", "lock", "log", "log.1", ".state.new", ".pid.new")
@@ -132,6 +143,14 @@ def _spawn(key: ServiceKey, job: dict[str, Any], folder: int, lock: int) -> int:
     return report
 
 
+def ask_to_end(folder: int) -> None:
+    """Ask the one who watches a service to end it, and do not wait for it."""
+    state = _read_state(folder)
+    if state:
+        pid, started = state["supervisor"]
+        _send(pid, started, signal.SIGTERM)
+
+
 def stop(key: ServiceKey, inode: int, folder: int) -> None:
     """End a service, what watches it, and all that it has started. Raises NslabError if they do not end."""
     lock = _lock(folder)
@@ -165,9 +184,18 @@ def _read_state(folder: int) -> _State:
     try:
         with open(open_file("state", os.O_RDONLY, folder), encoding="utf-8") as file:
             found = json.load(file)
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, NslabError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return found if _is_state(found) else {}
+
+
+def _is_state(found: Any) -> bool:
+    """Is it what a supervisor writes, and no more and no less?"""
+    if not isinstance(found, dict) or found.keys() != _KINDS.keys():
+        return False
+    pair = found["supervisor"]
+    is_pair = isinstance(pair, list) and list(map(type, pair)) == [int, int]
+    return is_pair and all(isinstance(found[name], kind) for name, kind in _KINDS.items())
 
 
 def _unlink(folder: int, *names: str) -> None:
@@ -265,7 +293,7 @@ def _leftovers(key: ServiceKey, state: _State, inode: int) -> dict[int, int]:
     session = state.get("pid", 0)
     if start_time(session) not in (0, state.get("pid_started", 0)):
         session = 0  # Somebody else has its number by now. No number is given anew as long as its session lives.
-    mark = f"NSLAB_SERVICE={key}".encode()
+    mark = f"{MARK}={key}".encode()
     found = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
         pid = int(name)

@@ -13,21 +13,27 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import contextlib
+import grp
 import os
+import pwd
 import shutil
 import signal
 import stat
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Callable, NamedTuple
 
 from ._errors import NslabError
 from ._model import HOST
-from ._service import SETTLE_SECONDS, STOP_SECONDS, Definition, Running, ServiceKey
+from ._service import MARK, SETTLE_SECONDS, STOP_SECONDS, Definition, Running, ServiceKey
 
 #: Where units live that are gone after a reboot; it is there if systemd is process 1 (sd_booted(3)).
 _UNITS = "/run/systemd/system"
+
+#: Where files are in folders UNIT.d that alter a unit: those that are gone after a reboot, and the others.
+_RUNTIME_FOLDERS = ("/run/systemd/system.control", _UNITS)
+_LASTING_FOLDERS = ("/etc/systemd/system.control", "/etc/systemd/system", "/usr/local/lib/systemd/system")
 
 _PROGRAM_SECONDS = 60
 _POLL_SECONDS = 0.05
@@ -39,11 +45,13 @@ _PROPERTIES = (
 
 #: What a service finds inside (docs/inside.md), in a mount namespace of its own. A systemd that does not know
 #: NetworkNamespacePath= (before 242) says so in the journal, and starts the command all the same.
-#: $1: the namespace; $2 and $3: the user and the group, empty for root's; $4: the directory, for which systemd does not
-#: take every path; the rest: the command. The variables of the service hold here, so programs are named by their paths.
+#: $1: the namespace, and $5 its inode, for another one may have got its name since; $2 and $3: the user and the group,
+#: empty for root's; $4: the directory, for which systemd does not take every path; the rest: the command. The variables
+#: of the service hold here, so programs are named by their paths.
 _ENTER = """u=/run/nslab/uts/$1 e=/etc/netns/$1 n=$2 g=$3 d=$4
 [ "/run/netns/$1" -ef /proc/self/ns/net ] || { echo "systemd has not entered the namespace $1" >&2; exit 225; }
-shift 4
+[ "$(/usr/bin/stat -Lc %i /proc/self/ns/net)" = "$5" ] || { echo "its namespace $1 is gone" >&2; exit 225; }
+shift 5
 /bin/mount -t sysfs sysfs /sys || exit 226
 for f in "$e"/*; do t=/etc/${f##*/}
 if [ -e "$f" ] && [ -e "$t" ]; then /bin/mount --bind "$f" "$t" || exit 226; fi
@@ -65,12 +73,21 @@ _ON_HOST = 'cd -- "$1" || exit 200; shift; exec "$@"'
 NO_FILE = "no file"
 
 
+#: What is between the file of a unit and each file that alters it until the next boot, and behind the name of that one.
+_NEXT = "\0"
+
+
 class Unit(NamedTuple):
-    """What systemd has of a name. ``text``: its file in /run/systemd/system, or NO_FILE."""
+    """What systemd has of a name.
+
+    ``text``: its file in /run/systemd/system, or NO_FILE, and the files in /run that alter it; ``overrides``: the files
+    elsewhere that do, which an administrator has made to stay.
+    """
 
     is_known: bool
     running: Running
     text: str
+    overrides: tuple[str, ...]
 
 
 def is_booted() -> bool:
@@ -82,38 +99,76 @@ def name(lab: str, key: ServiceKey) -> str:
     return f"nslab-{lab}:{key.namespace}:{key.name}.service"
 
 
-def text(lab: str, key: ServiceKey, definition: Definition, folder: str) -> str:
-    """The unit of a service, whose files are in ``folder``. The values of its environment are not in it."""
+def text(lab: str, key: ServiceKey, definition: Definition, folder: str, inode: int) -> str:
+    """The unit of a service, whose files are in ``folder``, in the namespace with that inode.
+
+    The values of its environment are not in it.
+    """
     whose = f"the lab {lab}" if lab else "no lab"
-    directory = definition.directory or "/"
-    command, prefix = ("/bin/sh", "-c", _ON_HOST, "sh", directory, *definition.command), ":"
-    if key.namespace != HOST:
-        entering = ("/bin/sh", "-c", _ENTER, "sh", key.namespace, definition.user, definition.group, directory)
-        command = (*entering, *definition.command)
-        # Only root enters: systemd leaves the change of the user to the command, and does all else as for that user.
-        prefix = ":!" if definition.user or definition.group else ":"
+    user, group, switch, variables = _accounts(definition.user, definition.group)
+    command, is_switching = _command(key, definition, inode, switch)
+    # Only root enters: systemd leaves the change of the user to the command, and does all else as for that user.
+    prefix = ":!" if is_switching else ":"
     lines = [
         f"# nslab:{lab} (made by nslab.netns, and removed with its lab)",
         "[Unit]",
         f"Description={key.name} in the namespace {key.namespace}, of {whose}",
         "StartLimitIntervalSec=0",
-        "[Service]",
-        "Type=exec",
     ]
     if key.namespace != HOST:
+        # Without its namespace it is not started again, nor in another one that has got its name.
+        lines.append(f"ConditionPathExists=/run/netns/{key.namespace}")
+    lines += ["[Service]", "Type=exec"]
+    if key.namespace != HOST:
         lines += [f"NetworkNamespacePath=/run/netns/{key.namespace}", "PrivateMounts=yes"]
-    lines.append(f"User={definition.user or 'root'}")
-    if definition.group:
-        lines.append(f"Group={definition.group}")
+        lines.append("RestartPreventExitStatus=225")
+    lines.append(f"User={user or 'root'}")
+    if group:
+        lines.append(f"Group={group}")
+    variables[MARK] = str(key)
     lines += [
         f"EnvironmentFile={folder}/environment",
-        f"Environment={_quoted(f'NSLAB_SERVICE={key}')}",
+        f"Environment={' '.join(_quoted(f'{name}={value}') for name, value in variables.items())}",
         f"ExecStart={prefix}{' '.join(map(_quoted, command))}",
         f"Restart={definition.restart}",
         "RestartSec=1",
         f"TimeoutStopSec={STOP_SECONDS:g}",
     ]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _command(key: ServiceKey, definition: Definition, inode: int, switch: Sequence[str]) -> tuple[list[str], bool]:
+    """The whole command of a unit, and whether it changes the user itself."""
+    directory = definition.directory or "/"
+    if key.namespace == HOST:
+        return [*switch, "/bin/sh", "-c", _ON_HOST, "sh", directory, *definition.command], bool(switch)
+    account = (definition.user, definition.group)
+    entering = ["/bin/sh", "-c", _ENTER, "sh", key.namespace, *account, directory, str(inode)]
+    return [*entering, *definition.command], any(account)
+
+
+def _accounts(user: str, group: str) -> tuple[str, str, list[str], dict[str, str]]:
+    """The user and the group that systemd is told; what becomes those that it refuses; and the variables of these.
+
+    It refuses numbers that nobody has.
+    """
+    no_user = _is_nobodys(user, pwd.getpwuid)
+    no_group = _is_nobodys(group, grp.getgrgid)
+    switch: list[str] = []
+    if no_user or no_group:
+        groups = "--clear-groups" if no_user else "--init-groups"
+        switch = ["/usr/bin/setpriv", f"--reuid={user or 'root'}", f"--regid={group or user}", groups, "--"]
+    variables = {"HOME": "/", "USER": user, "LOGNAME": user, "SHELL": "/bin/sh"} if no_user else {}
+    return "" if no_user else user, "" if no_group else group, switch, variables
+
+
+def _is_nobodys(number: str, look_up: Callable[[int], object]) -> bool:
+    try:
+        if number.isdigit():
+            look_up(int(number))
+    except KeyError:
+        return True
+    return False
 
 
 def environment(definition: Definition) -> str:
@@ -146,8 +201,10 @@ def look(services: Mapping[ServiceKey, str]) -> dict[ServiceKey, Unit]:
 
 
 def _unit(found: Mapping[str, str], unit: str) -> Unit:
-    is_ours = found.get("FragmentPath", "") in ("", f"{_UNITS}/{unit}")
-    written = (_read(unit) if is_ours else "") or NO_FILE
+    path = f"{_UNITS}/{unit}"
+    is_ours = found.get("FragmentPath", "") in ("", path)
+    written = (_read(path) if is_ours else "") or NO_FILE
+    written += "".join(f"{_NEXT}{file}{_NEXT}{_read(file)}" for file in _files(unit, _RUNTIME_FOLDERS))
     is_known = written != NO_FILE or found.get("LoadState", "not-found") not in ("not-found", "")
     pid = int(found.get("MainPID") or 0)
     state = "stopped"
@@ -156,7 +213,8 @@ def _unit(found: Mapping[str, str], unit: str) -> Unit:
     elif found.get("SubState") == "auto-restart" or found.get("ActiveState") == "activating":
         state = "restarting"
     restarts = int(found.get("NRestarts") or 0)
-    return Unit(is_known, Running(state, pid, _since(pid), restarts, _ended(found), _inode(pid)), written)
+    running = Running(state, pid, _since(pid), restarts, _ended(found), _inode(pid))
+    return Unit(is_known, running, written, tuple(_files(unit, _LASTING_FOLDERS)))
 
 
 def _since(pid: int) -> float:
@@ -189,9 +247,19 @@ def _ended(found: Mapping[str, str]) -> str:
         return f"signal {status}"
 
 
-def _read(unit: str) -> str:
+def _files(unit: str, folders: Sequence[str]) -> list[str]:
+    """The files that alter a unit."""
+    found = []
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            here = f"{folder}/{unit}.d"
+            found += [f"{here}/{file}" for file in sorted(os.listdir(here)) if file.endswith(".conf")]
+    return found
+
+
+def _read(path: str) -> str:
     try:
-        fd = os.open(f"{_UNITS}/{unit}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return ""
     with open(fd, encoding="utf-8", errors="surrogateescape") as file:
@@ -220,19 +288,20 @@ class Start:
         """There is nothing to be done."""
 
 
-def start(unit: str, content: str) -> Start:
-    """Make a unit and start it. Raises NslabError if it does not start; then ``stop`` has to follow."""
+def start(unit: str, content: str, altered: str = "") -> Start:
+    """Make a unit and start it, as it was ``altered`` if it was.
+
+    Raises NslabError if it does not start; then ``stop`` has to follow.
+    """
     other = _show(unit).get("FragmentPath", "")
     if other:
         raise NslabError(f"there is a unit of that name already, {other}; remove it")
-    new = f"{_UNITS}/.{unit}.new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(new)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(new, flags, 0o644), "w", encoding="utf-8", errors="surrogateescape") as file:
-        os.fchmod(file.fileno(), 0o644)  # open() minds the umask
-        file.write(content)
-    os.rename(new, f"{_UNITS}/{unit}")
+    own, *more = altered.split(_NEXT)
+    _write(_UNITS, unit, content if own in ("", NO_FILE) else own)
+    for path, text_ in zip(more[::2], more[1::2]):
+        folder, _slash, file = path.rpartition("/")
+        os.makedirs(folder, 0o755, exist_ok=True)
+        _write(folder, file, text_)
     _ask("daemon-reload")
     began = time.time()
     failed, _output, error = _run("start", "--", unit)
@@ -242,19 +311,40 @@ def start(unit: str, content: str) -> Start:
     return Start(unit, began)
 
 
+def _write(folder: str, name_: str, content: str) -> None:
+    new = f"{folder}/.{name_}.new"
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(new, flags, 0o644), "w", encoding="utf-8", errors="surrogateescape") as file:
+        os.fchmod(file.fileno(), 0o644)  # open() minds the umask
+        file.write(content)
+    os.rename(new, f"{folder}/{name_}")
+
+
 def _ended_at_once(unit: str, found: Mapping[str, str], began: float) -> str:
     # Of one that waits to be started again, or has ended well, systemd does not tell how in time.
     return f"it has ended at once: {_ended(found) or 'exit status 0'}{_last_words(unit, began)}"
 
 
+def ask_to_end(units: Sequence[str]) -> None:
+    """Ask units to end, and do not wait for it."""
+    if units:
+        _run("stop", "--no-block", "--", *units)
+
+
 def stop(unit: str) -> None:
     """End a unit and remove it, if it is there. Raises NslabError if it does not end."""
     failed, _output, error = _run("stop", "--", unit)
-    # One that is not loaded is not stopped, which is as good.
-    if failed and _show(unit).get("LoadState") not in ("not-found", "", None):
+    # One that is not there, or that systemd cannot read, is not stopped, which is as good if it does not run.
+    if failed and _show(unit).get("ActiveState") not in ("inactive", "failed", "", None):
         raise NslabError(error or f"systemd does not stop {unit}")
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(f"{_UNITS}/{unit}")
+    for path in (*_files(unit, _RUNTIME_FOLDERS), f"{_UNITS}/{unit}"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    for folder in _RUNTIME_FOLDERS:
+        with contextlib.suppress(OSError):  # It is not there most often, or has something else in it.
+            os.rmdir(f"{folder}/{unit}.d")
     _run("reset-failed", "--", unit)
     # One that is stopped is forgotten most often; to read all units again takes long on a host that has many.
     if _show(unit).get("LoadState") != "not-found":

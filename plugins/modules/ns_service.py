@@ -20,7 +20,8 @@ description:
 options:
   namespace:
     description:
-      - The namespace. V(host) is the namespace that the module itself runs in.
+      - The namespace. V(host) is the namespace that the module itself runs in, and is refused for a task that runs inside another namespace than
+        process 1, such as one of the become plugin P(nslab.netns.netns#become); give the namespace's name in a task that does not.
     type: str
     default: host
   services:
@@ -30,10 +31,11 @@ options:
       - A service that runs as it is described here is left alone; one that is described otherwise, or does not run, is started anew.
       - "C(command): the program and its arguments, as a list, or as a string that is split into words as a shell would; no shell runs it. A
         program without a C(/) is looked for in C(PATH). Required."
-      - "C(user) and C(group): who it runs as, by name or number. The default is root, and the main group of the user."
+      - "C(user) and C(group): who it runs as, by name or number, which needs no account. The default is root, and the main group of the user."
       - "C(directory): the absolute path of the directory that it begins in, V(/) by default."
-      - "C(environment): more variables by name. A value that is V(null) stays as it is. The names are shown in results and diffs, the values
-        never are; C(no_log) on the task keeps Ansible from showing what it was given."
+      - "C(environment): more variables by name. A value that is V(null) stays as it is, and is refused where there is none. The names are
+        shown in results and diffs, the values never are; C(no_log) on the task keeps Ansible from showing what it was given.
+        V(NSLAB_SERVICE) is the name of the service, and cannot be chosen."
       - "C(restart): when it is started again by itself, V(on-failure), V(always) or V(no), as C(Restart=) of C(systemd.service). The default
         is V(on-failure)."
     type: dict

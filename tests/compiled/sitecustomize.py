@@ -12,6 +12,7 @@ that they are never those of another version.
 from __future__ import annotations
 
 import _imp
+import contextlib
 import marshal
 import os
 import sys
@@ -25,11 +26,9 @@ _FOLDER = os.path.join(os.path.dirname(__file__), "compiled")
 def _compiled(path: str, source: bytes) -> CodeType:
     name = f"{os.path.basename(path)}-{_imp.source_hash(0, source).hex()}.{sys.implementation.cache_tag}"
     kept = os.path.join(_FOLDER, name)
-    try:
-        with open(kept, "rb") as file:
-            return marshal.load(file)  # noqa: S302 - it was written below
-    except (OSError, EOFError, ValueError):
-        code = _compile(path, source)
+    with contextlib.suppress(OSError, EOFError, ValueError), open(kept, "rb") as file:
+        return marshal.load(file)  # noqa: S302 - it was written below
+    code: CodeType = _compile(path, source)
     try:
         with open(f"{kept}.{os.getpid()}", "wb") as file:
             marshal.dump(code, file)

@@ -99,6 +99,7 @@ MUTATING: tuple[tuple[Any, str], ...] = (
     (_attached, "note"),
     (_attached, "settle"),
     (_services, "write"),
+    (_services, "ask_to_end"),
     (_services, "_note"),
     (_services, "_remove"),
     (_supervised, "start"),

@@ -12,6 +12,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
 from ansible_collections.nslab.netns.plugins.module_utils._model import Wanted
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from applying import fail_each_call, host_without_lab_traces, kill_at, module, netns, refused, run, words
-from throwaway import differences, eventually, inside, ip, own_etc, snapshot, sysctls
+from throwaway import differences, entered, eventually, inside, ip, own_etc, snapshot, sysctls
 
 SERVICES = Path("/run/nslab/services")
 SLEEP = ("sleep", "1000")
@@ -200,6 +201,26 @@ def test_what_a_service_finds_inside(tmp_path: Path) -> None:
     remove()
 
 
+@pytest.mark.once
+def test_a_service_has_the_ipv6_address_of_its_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the run that gives it, in which the kernel has to find out first whether somebody else has it."""
+    monkeypatch.setattr(_supervised, "SETTLE_SECONDS", 0.3)
+    script = "import socket, time; socket.create_server(('fd00::1', 80), family=socket.AF_INET6); time.sleep(1000)"
+    document = lab([sys.executable, "-c", script])
+    document["namespaces"]["server"]["interfaces"] = {
+        "eth0": {"addresses": ["fd00::1/64"]},
+        # Without a carrier nothing is found out of it, and nothing waited for.
+        "eth1": {"addresses": ["fd01::1/64"]},
+    }
+    document["namespaces"]["other"] = {"interfaces": {"eth1": {"up": False}}}
+    document["links"] = [{"endpoints": [f"server:eth{number}", f"other:eth{number}"]} for number in range(2)]
+    began = time.monotonic()
+    run(document)
+    assert time.monotonic() - began < 5
+    assert pid_of()
+    remove()
+
+
 def test_the_host_runs_services_too() -> None:
     document = {"name": "lab", "namespaces": {"host": {"services": {"one": {"command": SLEEP}}}}}
     run(document)
@@ -208,6 +229,23 @@ def test_the_host_runs_services_too() -> None:
     assert os.stat(f"/proc/{pid}/ns/net").st_ino == os.stat("/proc/thread-self/ns/net").st_ino
     assert remove() == ["remove service host:one sleep 1000"]
     gone(pid)
+
+
+@pytest.mark.once
+def test_what_runs_in_a_namespace_is_not_on_the_host() -> None:
+    """What a task of the become plugin calls the host would be one and the same for all namespaces."""
+    run({"name": "lab", "namespaces": {"server": {}, "other": {}}})
+    document = {"name": "in", "namespaces": {"host": {"services": {"one": {"command": SLEEP}}}}}
+    with entered("server"):
+        told = "namespaces.host.services.one: 'host' is the namespace server here, in which this task runs itself"
+        assert told in refused(document)
+        for state in ("present", "absent"):
+            with pytest.raises(Refused, match="say 'server' in the place of 'host'"):
+                ns_service({"one": {"command": SLEEP}}, namespace="host", state=state)
+        with pytest.raises(Refused, match="say 'server' in the place of 'host'"):
+            ns_service({}, namespace="host", purge=True)
+    assert not SERVICES.exists()
+    remove()
 
 
 def test_nobody_sees_the_values_of_the_environment() -> None:
@@ -226,7 +264,14 @@ def test_nobody_sees_the_values_of_the_environment() -> None:
     said.append(Path(f"/proc/{supervisor}/environ").read_text())
     said += remove()
     assert "hunter" not in "".join(said)
-    assert "namespaces.server.services.one.environment.TOKEN: has no value" in refused(facts["topology"])
+    # Where it is missing, a check says that and all else that is.
+    assert run(facts["topology"], check=True) == [
+        "add namespace server",
+        "add service server:one sleep 1000 environment PORT, TOKEN",
+    ]
+    with pytest.raises(Refused, match=r"namespaces\.server\.services\.one\.environment\.TOKEN: has no value"):
+        run(facts["topology"])
+    assert not SERVICES.exists()
 
 
 # --- drift -----------------------------------------------------------------------------------------------------------
@@ -316,6 +361,38 @@ def test_the_one_who_watches_is_killed_before_it_has_written_anything() -> None:
     assert run(lab(), check=True)
     remove()
     gone(*everything)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("said", ['{"supervisor": [1]}', '{"state": 1}', "[]", "[1"])
+def test_what_was_written_of_a_service_is_not_to_be_read(said: str) -> None:
+    run(lab())
+    everything = [*pids(), state_of()["supervisor"][0]]
+    file = SERVICES / "server/one/state"
+    written = json.loads(file.read_text())
+    file.write_text(json.dumps({**written, **json.loads(said)}) if said.startswith("{") else said)
+    assert [one["state"] for one in gather(["server"], (), "")["namespaces"]["server"]["services"]] == ["stopped"]
+    remove()
+    gone(*everything)
+    assert not SERVICES.exists()
+
+
+@pytest.mark.once
+def test_what_others_may_write_stops_nobody_else() -> None:
+    run(lab())
+    run({"name": "other", "namespaces": {"server2": {"services": {"one": {"command": SLEEP}}}}})
+    SERVICES.joinpath("server").chmod(0o777)
+    told = "the service server:one, if there is one, is not known: cannot use /run/nslab/services/server: it has to be"
+    (orphan,) = gather(None, (), "other")["orphans"]
+    assert (orphan["kind"], orphan["namespace"], orphan["name"]) == ("service", "server", "one")
+    assert orphan["text"].startswith(told)
+    with pytest.raises(NslabError, match="cannot use /run/nslab/services/server: "):
+        run(lab())
+    assert run({"name": "other"}, absent=True, warned=[told])
+    SERVICES.joinpath("server").chmod(0o700)
+    assert run(lab()) == []
+    run({"name": "lab"}, absent=True, warned=[])
+    assert not SERVICES.exists()
 
 
 def test_nothing_else_is_ended_that_has_a_number_of_its_processes() -> None:
@@ -413,6 +490,22 @@ def test_all_of_it_ends_with_the_service() -> None:
     eventually(lambda: len(pids()) == 5, "all of its processes")
     everything = pids()
     remove()
+    gone(*everything)
+
+
+@pytest.mark.once
+def test_all_are_asked_to_end_before_one_is_waited_for() -> None:
+    def stubborn(number: int) -> Document:
+        command = shell(f"trap '' TERM; while :; do sleep 0.{number}; done")
+        names = ("one", "two", "three")
+        return {"name": "lab", "namespaces": {"server": {"services": {name: {"command": command} for name in names}}}}
+
+    run(stubborn(1))
+    everything = pids()
+    for do in (lambda: run(stubborn(2)), remove):
+        began = time.monotonic()
+        assert len([change for change in do() if "service" in change]) == 3
+        assert time.monotonic() - began < 2.8
     gone(*everything)
 
 

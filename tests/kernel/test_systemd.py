@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _systemd
+from ansible_collections.nslab.netns.plugins.module_utils._errors import StepFailed
 from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from applying import kill_at, refused, run
@@ -283,6 +286,142 @@ def test_a_namespace_that_was_made_anew_gets_its_service(machine: Booted) -> Non
     machine.call(test)
 
 
+def test_a_service_is_not_started_in_a_later_namespace_of_that_name(machine: Booted) -> None:
+    def end() -> None:
+        systemctl("kill", "--signal=KILL", UNIT)
+        eventually(lambda: show("ActiveState") in ("inactive", "failed"), "the end of it")
+
+    def test() -> None:
+        run(lab())
+        ip("netns", "delete", "server")
+        other: Document = {"name": "other", "namespaces": {"server": {}}}
+        run(other)
+        (orphan,) = gather(None, (), "")["orphans"]
+        assert "of an earlier namespace of that name" in orphan["text"]
+        end()
+        assert show("ExecMainStatus") == "225"
+        assert pids() == []
+        (orphan,) = gather(None, (), "")["orphans"]
+        assert "of an earlier namespace of that name" in orphan["text"]
+        assert run(other, check=True) == []
+        run({"name": "other"}, absent=True)
+        assert remove() == ["remove service server:one sleep 1000 (stopped)"]
+        # Where there is none it is not tried time and again.
+        run(lab())
+        ip("netns", "delete", "server")
+        end()
+        remove()
+        nothing_is_left()
+
+    machine.call(test)
+
+
+@pytest.mark.parametrize("state", ["running", "stopped"])
+def test_a_unit_that_cannot_be_read_is_set_right(machine: Booted, state: str) -> None:
+    def spoil() -> None:
+        if state == "stopped":
+            systemctl("stop", UNIT)
+        (Path(UNITS) / UNIT).write_text("[Service]\nType=exec\n")
+        systemctl("daemon-reload")
+        assert show("LoadState") == "bad-setting"
+
+    def test() -> None:
+        run(lab())
+        spoil()
+        assert len(run(lab(), check=True)) == 1
+        run(lab())
+        assert pid_of()
+        spoil()
+        remove()
+        nothing_is_left()
+        # A line that is longer than systemd reads.
+        too_long = lab([*shell("sleep 1000"), *["x" * 100_000] * 11])
+        with pytest.raises(StepFailed, match=r"Everything that this run had done was taken back\.$"):
+            run(too_long)
+        nothing_is_left()
+
+    machine.call(test)
+
+
+def test_what_alters_a_unit_is_seen(machine: Booted) -> None:
+    def alter(folder: str) -> Path:
+        path = Path(f"{folder}/{UNIT}.d/override.conf")
+        path.parent.mkdir(parents=True)
+        path.write_text("[Service]\nExecStart=\nExecStart=/bin/sleep 4242\n")
+        systemctl("daemon-reload")
+        systemctl("restart", UNIT)
+        return path
+
+    def command() -> bytes:
+        return Path(f"/proc/{show('MainPID')}/cmdline").read_bytes()
+
+    def test() -> None:
+        service = "service server:one sleep 1000"
+        run(lab())
+        alter(UNITS)
+        assert command() == b"/bin/sleep\x004242\x00"
+        drift = [f"change {service} (altered) -> {service}"]
+        assert run(lab(), check=True) == drift
+        # What fails leaves it as it was.
+        failing = lab()
+        failing["namespaces"]["server"]["services"]["two"] = {"command": "false"}
+        with pytest.raises(StepFailed, match="was taken back"):
+            run(failing)
+        assert command() == b"/bin/sleep\x004242\x00"
+        assert run(lab(), warned=[]) == drift
+        assert command() == b"sleep\x001000\x00"
+        assert pid_of()
+        # As `systemctl set-property` does.
+        for folder in ("/run/systemd/system.control", UNITS):
+            file = alter(folder)
+            assert run(lab(), check=True) == drift
+        remove()
+        nothing_is_left()
+        assert not file.parent.exists()
+        assert os.listdir("/run/systemd/system.control") == []
+        run(lab())
+        lasting = alter("/etc/systemd/system")
+        told = f"the unit of the service server:one is altered by {lasting}; it stays so"
+        assert run(lab(), warned=[told]) == []
+        run({"name": "lab"}, absent=True, warned=[told])
+        assert f"{lasting} would alter the unit of the service server:one, which is not there yet" in refused(lab())
+        lasting.unlink()
+        run(lab(), warned=[])
+        assert command() == b"sleep\x001000\x00"
+        remove()
+        nothing_is_left()
+
+    machine.call(test)
+
+
+_NUMBERS: list[tuple[dict[str, Any], list[str]]] = [
+    ({"user": 54321}, ["54321", "54321", "54321", "/ 54321 54321"]),
+    ({"user": 54321, "group": "daemon"}, ["54321", "1", "1", "/ 54321 54321"]),
+    ({"user": "daemon", "group": 54321}, ["1", "54321", "54321 1", "/usr/sbin daemon daemon"]),
+    ({"group": 54321}, ["0", "54321", "54321 0", "/root root root"]),
+]
+
+
+def test_a_number_needs_no_account(machine: Booted) -> None:
+    def test() -> None:
+        for body, found in _NUMBERS:
+            for namespace in ("server", "host"):
+                out = Path(f"/run/{namespace}")
+                out.mkdir(mode=0o777)
+                out.chmod(0o777)
+                script = "(id -u; id -g; id -G; echo $HOME $USER $LOGNAME) >new; mv new out; exec sleep 1000"
+                service = {"command": shell(script), "directory": str(out), **body}
+                document = {"name": "lab", "namespaces": {namespace: {"services": {"one": service}}}}
+                run(document)
+                assert run(document) == []
+                eventually((out / "out").exists, "what the service has found")
+                assert (out / "out").read_text().splitlines() == found, (body, namespace)
+                remove()
+                shutil.rmtree(out)
+
+    machine.call(test)
+
+
 _WRONG: list[tuple[dict[str, Any], str]] = [
     ({"command": ["no-such-program"]}, "there is no program 'no-such-program' in /usr/local/sbin"),
     ({"command": shell("echo first; echo second >&2; exit 3")}, "exit status 3; it said: first; second"),
@@ -370,6 +509,22 @@ def test_all_of_it_ends_with_the_lab(machine: Booted, monkeypatch: pytest.Monkey
         everything = pids()
         remove()
         eventually(lambda: all(map(is_gone, everything)), "their end", 10)
+        nothing_is_left()
+
+    machine.call(test)
+
+
+def test_all_are_asked_to_end_before_one_is_waited_for(machine: Booted, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_systemd, "STOP_SECONDS", 1.0)
+
+    def test() -> None:
+        document = lab(shell("trap '' TERM; while :; do sleep 0.1; done"))
+        services = document["namespaces"]["server"]["services"]
+        services.update(two=services["one"], three=services["one"])
+        run(document)
+        began = time.monotonic()
+        remove()
+        assert time.monotonic() - began < 2.8
         nothing_is_left()
 
     machine.call(test)

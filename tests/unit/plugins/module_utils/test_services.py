@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _kernel as kernel
 from ansible_collections.nslab.netns.plugins.module_utils import _options, _systemd
+from ansible_collections.nslab.netns.plugins.module_utils._changes import SetService
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
 from ansible_collections.nslab.netns.plugins.module_utils._errors import InvalidInput, Refused
 from ansible_collections.nslab.netns.plugins.module_utils._model import HOST, Namespace, State, Wanted
@@ -58,6 +61,7 @@ BAD: list[tuple[dict[str, Any], str, str]] = [
     (body(environment={"A": "hunter2\0"}), "services.web.environment.A", "is no text"),
     (body(environment={"A": "hunter2\ud800"}), "services.web.environment.A", "is no text"),
     (body(environment=["A=hunter2"]), "services.web.environment", "is no dictionary"),
+    (body(environment={"NSLAB_SERVICE": "1"}), "services.web.environment.NSLAB_SERVICE", "the name of the service"),
     (body(environment={"A": True}), "services.web.environment.A", "without quotes"),
     (body(restart="sometimes"), "services.web.restart", "on-failure"),
     (body(restart=True), "services.web.restart", "on-failure"),
@@ -149,8 +153,26 @@ def test_a_service_is_left_alone_or_started_anew(there: Service, said: list[str]
 def test_a_value_that_is_null_stays() -> None:
     said = {"web": {**WEB, "environment": {"TOKEN": None, "PORT": None}}}
     assert planned(_options.ns_service(options(said)), state(web=service())) == []
-    with pytest.raises(Refused, match="TOKEN: has no value, and there is none that could stay"):
-        plan(_options.ns_service(options(said)), state())
+    # It cannot be made so, and is not so.
+    found = plan(_options.ns_service(options(said)), state())
+    text = "has no value, and there is none that could stay; say it"
+    assert list(map(str, found.unsaid)) == [f"services.web.environment.{name}: {text}" for name in ("TOKEN", "PORT")]
+    assert [str(change.describe()) for change in found.changes] == [f"add {SHOWN}"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ({"lab": "B"}, {"lab": "C"}, "httpd (lab B) -> (lab C)"),
+        ({"lab": "B"}, {}, "httpd (lab B) -> (no lab)"),
+        ({"command": "httpd -f 'a b'"}, {"command": "httpd -f 'a c'"}, "httpd -f 'a b' -> 'a c'"),
+    ],
+)
+def test_a_change_is_not_cut_in_the_middle(before: dict[str, str], after: dict[str, str], said: str) -> None:
+    def of(body: dict[str, str]) -> Service:
+        return Service(body.get("lab", ""), Definition(tuple(shlex.split(body.get("command", "httpd")))), 2)
+
+    assert str(SetService(*KEY, of(after), of(before)).describe()) == f"change service a:web {said}"
 
 
 @pytest.mark.parametrize(
@@ -170,6 +192,44 @@ def test_what_is_removed(more: dict[str, Any], there: list[str], gone: list[str]
     assert [line.split()[2] for line in found if line.startswith("remove")] == [f"a:{name}" for name in gone]
 
 
+@pytest.mark.parametrize(
+    ("how", "lab", "gone"),
+    [
+        ("absent", "", ["web", "one", "two", "three"]),
+        ("absent", "lab", ["web", "one"]),
+        ("pruned", "lab", ["web", "one"]),
+    ],
+)
+def test_what_goes_with_a_namespace(how: str, lab: str, gone: list[str]) -> None:
+    there = state(
+        web=service("other"),
+        one=service("lab", inode=7),
+        two=service("other", inode=7),
+        three=service("", inode=7),
+    )
+    lo = there.namespaces["a"].links["lo"]
+    there.namespaces["a"].links["lo"] = dataclasses.replace(lo, alias="nslab:lab")
+    if how == "absent":
+        wanted = _options.netns({"name": ["a"], "state": "absent", "lab": lab or None})
+    else:
+        wanted = read_topology({"name": lab}, absent=True).wanted
+    removed = [str(change.describe()) for change in plan(wanted, there).changes]
+    assert {line.split()[2] for line in removed if "service" in line} == {f"a:{name}" for name in gone}
+
+
+def test_a_unit_that_an_administrator_has_altered_stays_so_with_a_warning() -> None:
+    there = state(web=service(overrides=("/etc/x.conf",)))
+    for how in ("present", "absent"):
+        found = plan(_options.ns_service(options({"web": WEB}, state=how)), there)
+        assert found.warnings == [
+            "the unit of the service a:web is altered by /etc/x.conf; it stays so until that is removed"
+        ]
+        assert bool(found.steps) == (how == "absent")
+    there = state(web=Service("", Definition(()), 0, "foreign", overrides=("/etc/x.conf",)))
+    with pytest.raises(Refused, match=r"/etc/x\.conf would alter the unit of the service a:web"):
+        plan(_options.ns_service(options({"web": WEB})), there)
+
+
 @pytest.mark.parametrize("wanted", ["present", "absent"])
 def test_somebody_elses_unit_is_refused(wanted: str) -> None:
     with pytest.raises(Refused, match="that this collection has not made; remove it"):
@@ -184,15 +244,15 @@ def test_somebody_elses_unit_is_refused(wanted: str) -> None:
 
 def test_a_unit_has_no_secrets_and_means_what_the_service_says() -> None:
     definition = DEFINITION._replace(command=("/bin/echo", "50%", '"$HOME"', "a\\b\n"), directory="/srv/100%\n")
-    unit = _systemd.text("lab", KEY, definition, "/run/nslab/services/a/web")
+    unit = _systemd.text("lab", KEY, definition, "/run/nslab/services/a/web", 4026531840)
     assert "hunter2" not in unit
     lines = unit.splitlines()
     assert "NetworkNamespacePath=/run/netns/a" in lines
     assert "EnvironmentFile=/run/nslab/services/a/web/environment" in lines
     (start,) = [line for line in lines if line.startswith("ExecStart=")]
     assert start.startswith('ExecStart=:!"/bin/sh" "-c" ')
-    assert start.endswith(r'"a" "www" "" "/srv/100%%\n" "/bin/echo" "50%%" "\"$HOME\"" "a\\b\n"')
-    on_host = _systemd.text("", KEY._replace(namespace=HOST), Definition(("true",)), "/x").splitlines()
+    assert start.endswith(r'"a" "www" "" "/srv/100%%\n" "4026531840" "/bin/echo" "50%%" "\"$HOME\"" "a\\b\n"')
+    on_host = _systemd.text("", KEY._replace(namespace=HOST), Definition(("true",)), "/x", 1).splitlines()
     (start,) = [line for line in on_host if line.startswith("ExecStart=")]
     assert start.endswith(' "sh" "/" "true"')
     assert not [line for line in on_host if "Namespace" in line or "Mount" in line]
@@ -224,6 +284,6 @@ def test_systemd_takes_the_unit(tmp_path: Path, definition: Definition, namespac
         pytest.skip("there is no systemd-analyze")
     # It takes what is behind a colon in the name of a file for the name of the unit.
     unit = tmp_path / "nslab.service"
-    unit.write_text(_systemd.text("lab", ServiceKey(namespace, "web"), definition, "/run/nslab/services/a/web"))
+    unit.write_text(_systemd.text("lab", ServiceKey(namespace, "web"), definition, "/run/nslab/services/a/web", 1))
     done = subprocess.run([program, "verify", str(unit)], capture_output=True, text=True, check=False)
     assert [line for line in done.stderr.splitlines() if "nslab" in line] == []
