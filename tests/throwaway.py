@@ -324,9 +324,14 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
 def _stack(namespace: str | None) -> dict[str, Any]:
     """The links, addresses, routes, rules and sysctls of a namespace."""
     with entered(namespace):
-        links = _settled_links()
+        deadline = time.monotonic() + 5
+        while True:
+            links = _settled_links()
+            routes6, rules6 = _ip_batch_json("-6", "route show table all", "rule show")
+            if _have_local_routes(links, routes6) or time.monotonic() >= deadline:
+                break
+            time.sleep(_PAUSE_SECONDS)
         routes4, rules4 = _ip_batch_json("-4", "route show table all", "rule show")
-        routes6, rules6 = _ip_batch_json("-6", "route show table all", "rule show")
         return {
             "links": {link["ifname"]: _link(link) for link in links},
             "IPv4 routes": _sorted(routes4),
@@ -358,6 +363,19 @@ def json_arrays(text: str, number: int) -> list[list[dict[str, Any]]]:
     return found
 
 
+def _have_local_routes(links: list[dict[str, Any]], routes: list[dict[str, Any]]) -> bool:
+    """Has the kernel added the local route of each IPv6 address? A worker of it does that (addrconf_dad_work())."""
+    usable = {
+        address["local"]
+        for link in links
+        if link["operstate"] in {"UP", "UNKNOWN"} and "UP" in link["flags"]
+        for address in link["addr_info"]
+        if address["family"] == "inet6" and not (address.get("tentative") or address.get("dadfailed"))
+    }
+    local = {route["dst"] for route in routes if route.get("type") == "local"}
+    return {address for address in usable if not address.startswith(_WITH_CARRIER)} <= local
+
+
 def _settled_links() -> list[dict[str, Any]]:
     """Those of the namespace that this thread is in."""
     deadline = time.monotonic() + 10
@@ -370,7 +388,9 @@ def _settled_links() -> list[dict[str, Any]]:
             for address in link["addr_info"]
             if not address["local"].startswith(_WITH_CARRIER)
         )
-        if not tentative or time.monotonic() >= deadline:
+        # There is a carrier, and the kernel has not taken note of it (linkwatch): addresses get their routes then.
+        unnoticed = any("LOWER_UP" in link["flags"] and link["operstate"] not in {"UP", "UNKNOWN"} for link in links)
+        if not (tentative or unnoticed) or time.monotonic() >= deadline:
             return links
         time.sleep(_PAUSE_SECONDS)
 
