@@ -309,6 +309,10 @@ class Planner:
         namespace = self.state.namespaces.get(name)
         if namespace is None:
             return False
+        # A name that the lab has given to somebody else's namespace is its own, although that has no mark.
+        attached = ("attached", name, namespace.inode)
+        if any(entry[:3] == attached and entry.before is None for entry in self.before.remembered):
+            return True
         return self.is_of_lab(f"the namespace {name}", namespace.lab)
 
     def is_of_lab(self, what: str, owner: str | None) -> bool:

@@ -271,6 +271,17 @@ def test_every_kill_is_mended_by_the_next_run(start: Start) -> None:
     assert count > 10
 
 
+def test_the_module_takes_back_the_name_that_it_gave_for_a_lab(start: Start) -> None:
+    pid = start()
+    there = host_without_lab_traces()
+    attach(pid=pid, lab="edge")
+    assert attach(state="absent", lab="other") == []
+    assert attach(state="absent", lab="edge") == ["remove namespace web"]
+    assert not differences(there, host_without_lab_traces())
+    assert files() == []
+    assert inode_of(pid) > 0
+
+
 @pytest.mark.once
 def test_a_service_runs_again_where_it_ran_if_another_process_is_no_good(start: Start) -> None:
     def lab(pid: int, **services: str) -> Document:
