@@ -200,13 +200,16 @@ class Application:
     def _set_services(self, steps: Sequence[c.Step]) -> None:
         """Ask all services that end, or are started anew, to end, and only then wait for each: one may take seconds."""
         self._stops.check(self.roll_back)
-        ending = [step for step in steps if isinstance(step.change, c.SetService) and step.change.before]
-        changes = [step.change for step in ending if isinstance(step.change, c.SetService)]
+        ending, keys = [], []
+        for step in steps:
+            if isinstance(step.change, c.SetService) and step.change.before:
+                ending.append(step)
+                keys.append(ServiceKey(step.change.namespace, step.change.name))
         # What was asked to end has to be started again when this is taken back, whether or not its turn has come.
         self._journal += ending
         step = steps[0]
         try:
-            services.ask_to_end([ServiceKey(change.namespace, change.name) for change in changes])
+            services.ask_to_end(keys)
             for step in steps:
                 self._stops.check(self.roll_back)
                 if step in ending:
@@ -488,9 +491,8 @@ class Application:
                     sysctl.write(ipv6_conf(end.interface, name), value)
 
     def _set_conf(self, end: Endpoint, before: bytes, but: Collection[str] = (), only: str = "net/") -> None:
-        keys = {name: conf.key(end.interface, name) for name in conf.settings(before)}
-        wanted = {name for name, key in keys.items() if key not in but and key.startswith(only)}
-        self._give_conf(end, {name: value for name, value in conf.settings(before).items() if name in wanted})
+        named = ((name, value, conf.key(end.interface, name)) for name, value in conf.settings(before).items())
+        self._give_conf(end, {name: value for name, value, key in named if key not in but and key.startswith(only)})
 
     def _add_namespace(self, change: c.AddNamespace) -> None:
         self._machine.create(change.name, change.alias)

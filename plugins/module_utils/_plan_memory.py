@@ -247,15 +247,13 @@ class Memories:
 
     def _give_up_conf(self, entry: Remembered, namespace: Namespace) -> None:
         """Sysctls come back with IPv6, which is when the MTU allows it."""
-        link, found = (
-            namespace.links.get(entry.object),
-            self._planner.before.link(Endpoint(namespace.name, entry.object)),
-        )
+        end = Endpoint(namespace.name, entry.object)
+        link, found = self._planner.state.link(end), self._planner.before.link(end)
         if link and link.mtu < IPV6_MIN_MTU:
             self._keep(entry)
         elif found and found.mtu >= IPV6_MIN_MTU:
             # Somebody, or a run that was killed, has brought back IPv6 alone.
-            self._planner.do(c.RestoreConf(Endpoint(namespace.name, entry.object), (), lost=True))
+            self._planner.do(c.RestoreConf(end, (), lost=True))
 
     def _sets(self, entry: Remembered) -> bool:
         wanted = self._wanted.namespaces.get(entry.namespace)

@@ -88,6 +88,7 @@ def start(key: ServiceKey, definition: Definition, inode: int, folder: int) -> S
     """Begin to start a service, of which nothing runs, in the namespace with that inode. Raises NslabError."""
     job = {
         "key": str(key),
+        "mark": MARK,
         "namespace": key.namespace,
         "host": HOST,
         "inode": inode,

@@ -248,7 +248,7 @@ class Supervisor:
         if job["namespace"] != job["host"]:
             _enter_namespace(job["namespace"], job["inode"])
         variables = {"PATH": job["path"], **variables, **job["environment"]}
-        variables["NSLAB_SERVICE"] = job["key"]
+        variables[job["mark"]] = job["key"]
         program = shutil.which(job["command"][0], path=variables["PATH"])
         if program is None:
             raise _Failure(f"there is no program {job['command'][0]!r} that could be run")
