@@ -22,6 +22,7 @@ import stat
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Callable, NamedTuple
 
 from ._errors import NslabError
@@ -68,6 +69,18 @@ exec "$@"
 
 #: systemd looks for a program without '/' where it was built to, whatever PATH says.
 _ON_HOST = 'cd -- "$1" || exit 200; shift; exec "$@"'
+
+#: How the command lines begin of what becomes the command of a service; the last one is env's.
+_PREPARING = tuple(
+    "\0".join(words).encode()
+    for words in (
+        ("/bin/sh", "-c", _ENTER),
+        ("/bin/sh", "-c", _ON_HOST),
+        ("/usr/bin/nsenter", "--uts=/run/nslab/uts/"),
+        ("/usr/bin/setpriv", "--reuid="),
+        ("/usr/bin/env", "--chdir="),
+    )
+)
 
 #: The unit of a service that runs, as it is altered if its file is not there, or another one goes before it.
 NO_FILE = "no file"
@@ -272,16 +285,22 @@ class Start:
     def __init__(self, unit: str, began: float) -> None:
         self._unit = unit
         self._began = began
-        self._deadline = time.monotonic() + SETTLE_SECONDS
 
     def wait(self) -> None:
-        """Return when it runs. Raises NslabError if it has ended at once."""
+        """Return when its command runs, and has run for a while. Raises NslabError if it has ended at once."""
+        limit = time.monotonic() + _PROGRAM_SECONDS
+        settled = 0.0
         while True:
+            now = time.monotonic()
             found = _show(self._unit)
             if found.get("ActiveState") != "active" or found.get("NRestarts") != "0":
                 raise NslabError(_ended_at_once(self._unit, found, self._began))
-            if time.monotonic() > self._deadline:
+            if not settled and not _is_on_its_way(int(found.get("MainPID") or 0)):
+                settled = now + SETTLE_SECONDS
+            if settled and now > settled:
                 return
+            if now > limit:
+                raise NslabError(f"its command has not been reached within {_PROGRAM_SECONDS} s")
             time.sleep(_POLL_SECONDS)
 
     def close(self) -> None:
@@ -309,6 +328,15 @@ def start(unit: str, content: str, altered: str = "") -> Start:
         found = _show(unit)
         raise NslabError(_ended_at_once(unit, found, began) if _ended(found) else error or "systemd does not start it")
     return Start(unit, began)
+
+
+def _is_on_its_way(pid: int) -> bool:
+    """Whether a process is still one of those that prepare the command of a unit, and has not become that."""
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return words.startswith(_PREPARING)
 
 
 def _write(folder: str, name_: str, content: str) -> None:
