@@ -39,6 +39,9 @@ _LASTING_FOLDERS = ("/etc/systemd/system.control", "/etc/systemd/system", "/usr/
 _PROGRAM_SECONDS = 60
 _POLL_SECONDS = 0.05
 
+#: So long one that has ended at once may take to have its last words in the journal.
+_WORDS_SECONDS = 1.0
+
 _PROPERTIES = (
     "Id", "LoadState", "ActiveState", "SubState", "MainPID", "NRestarts", "ExecMainStartTimestamp", "ExecMainCode",
     "ExecMainStatus", "Result", "FragmentPath",
@@ -393,12 +396,18 @@ def _last_words(unit: str, began: float) -> str:
     program = shutil.which("journalctl")
     if program is None:
         return ""
-    # What was said last may be on its way to the journal still.
-    _call([program, "--quiet", "--sync"])
     command = [program, "--quiet", "--no-pager", "--output=cat", "--lines=5", f"--since=@{began:.6f}"]
-    failed, output, _error = _call([*command, f"_SYSTEMD_UNIT={unit}"])
-    said = "; ".join(line for line in output.splitlines() if line.strip())
-    return "" if failed or not said else f"; it said: {said}"
+    deadline = time.monotonic() + _WORDS_SECONDS
+    said = ""
+    # What was said last is on its way to the journal still, and journald looks at what asks it to hurry first.
+    while True:
+        before = said
+        _call([program, "--quiet", "--sync"])
+        failed, output, _error = _call([*command, f"_SYSTEMD_UNIT={unit}"])
+        said = "" if failed else "; ".join(line for line in output.splitlines() if line.strip())
+        if (said and said == before) or time.monotonic() > deadline:
+            return f"; it said: {said}" if said else ""
+        time.sleep(_POLL_SECONDS)
 
 
 def _ask(*words: str) -> str:

@@ -81,7 +81,8 @@ def refused(document: Document) -> str:
     before = snapshot()
     with pytest.raises(Refused) as caught:
         run(document)
-    assert not differences(without(before, "/run/nslab"), without(snapshot(), "/run/nslab"))
+    changed = differences(without(before, "/run/nslab"), without(snapshot(), "/run/nslab"))
+    assert not changed, changed
     with pytest.raises(Refused):
         run(document, check=True)
     return str(caught.value)

@@ -174,6 +174,8 @@ def booted_host() -> Iterator[Booted]:
             host = Booted(_init(outer))
             # A boot that does not come to an end is a failure, and not a reason to skip.
             eventually(lambda: host.systemctl("is-system-running") == "running", "a booted systemd", 20)
+            # By itself it starts with the first word that is said, and makes files then.
+            host.systemctl("start", "systemd-journald.service")
             yield host
         finally:
             outer.kill()  # and with it its child, process 1, and with that all others

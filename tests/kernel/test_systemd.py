@@ -473,7 +473,7 @@ def test_what_does_not_start_is_an_error(machine: Booted, monkeypatch: pytest.Mo
 def test_somebody_elses_unit_is_refused(machine: Booted) -> None:
     def test() -> None:
         path = Path("/etc/systemd/system") / UNIT
-        path.write_text("[Service]\nExecStart=/bin/sleep 1000\n")
+        path.write_text("[Service]\nType=exec\nExecStart=/bin/sleep 1000\n")
         systemctl("daemon-reload")
         systemctl("start", UNIT)
         pid = show("MainPID")
