@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import re
@@ -308,6 +309,29 @@ def without(found: dict[str, Any], *paths: str) -> dict[str, Any]:
     """A snapshot without these files and folders themselves (not what they hold)."""
     files = {path: file for path, file in found["files"].items() if path not in paths}
     return {**found, "files": files, "mounts": [mount for mount in found["mounts"] if mount not in paths]}
+
+
+#: How to try whether the kernel has links of a kind; what lies on another one lies on v0.
+_KINDS = {
+    "dummy": "dummy",
+    "vlan": "vlan id 5",
+    "macvlan": "macvlan",
+    "ipvlan": "ipvlan",
+    "vxlan": "vxlan id 5 dstport 4789",
+    "vrf": "vrf table 5",
+}
+
+
+@functools.cache
+def kernel_has(kind: str) -> bool:
+    """Whether links of a kind can be made here."""
+    lower = "link v0" if kind in ("vlan", "macvlan", "ipvlan") else ""
+    tried = f"ip link add v0 type veth peer name v1 && ip link add {lower} name x type {_KINDS[kind]}"
+    return subprocess.run(["unshare", "--net", "sh", "-c", tried], capture_output=True, check=False).returncode == 0
+
+
+def kinds_here() -> tuple[str, ...]:
+    return tuple(filter(kernel_has, _KINDS))
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:

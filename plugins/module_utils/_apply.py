@@ -412,6 +412,8 @@ class Application:
             c.DetachNamespace: self._detach_namespace,
             c.AddVeth: self._add_veth,
             c.AddBridge: self._add_bridge,
+            c.AddLink: self._add_link,
+            c.SetVrf: self._set_vrf,
             c.SetBridge: self._set_bridge,
             c.SetMaster: self._set_master,
             c.SetPort: self._set_port,
@@ -549,6 +551,31 @@ class Application:
             with contextlib.suppress(NslabError, KeyError):
                 encode.remove_link(session, self._index(change.end))
             raise
+
+    def _add_link(self, change: c.AddLink) -> None:
+        kind, namespace = change.kind, change.end.namespace
+        # What it lies on is looked for where the request comes from.
+        session = self._machine.session(kind.link.namespace if kind.link else kind.netns or namespace)
+        lower = self._index(kind.link) if kind.link else 0
+        group = BIRTH_GROUP if change.alias else 0
+        settings = (change.mtu, change.mac, change.ifindex)
+        target = self._machine.handle(namespace).fd
+        with _saying_what_kind_the_kernel_lacks(kind.name):
+            encode.add_link(session, change.end.interface, kind, lower, target, settings, group)
+        session = self._machine.session(namespace)
+        try:
+            index = self._learn_index(change.end, "made").ifindex
+            if change.alias:
+                encode.set_link(session, index, alias=change.alias, group=0)
+            self._restore_conf(change.end)
+        except BaseException:
+            with contextlib.suppress(NslabError, KeyError):
+                encode.remove_link(session, self._index(change.end))
+            raise
+
+    def _set_vrf(self, change: c.SetVrf) -> None:
+        vrf = self._index(change.end._replace(interface=change.vrf)) if change.vrf else 0
+        encode.set_master(self._machine.session(change.end.namespace), self._index(change.end), vrf)
 
     def _set_bridge(self, change: c.SetBridge) -> None:
         session = self._machine.session(change.end.namespace)
@@ -829,6 +856,17 @@ def _saying_what_the_kernel_lacks() -> Iterator[None]:
     except KernelError as error:
         if error.number == errno.EOPNOTSUPP:
             raise NslabError(f"{error}: {NO_VLANS}") from error
+        raise
+
+
+@contextlib.contextmanager
+def _saying_what_kind_the_kernel_lacks(kind: str) -> Iterator[None]:
+    try:
+        yield
+    except KernelError as error:
+        if error.number == errno.EOPNOTSUPP:
+            option = {"vrf": "NET_VRF", "vlan": "VLAN_8021Q"}.get(kind, kind.upper())
+            raise NslabError(f"{error}: the kernel of this host has no {kind} (CONFIG_{option})") from error
         raise
 
 

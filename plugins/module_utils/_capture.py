@@ -15,7 +15,8 @@ from typing import Any
 
 from ._capture_nat import capture_nat
 from ._document_routes import ROUTE_TYPES
-from ._kernel import mark_of, smallest_mtu
+from ._kernel import default_mtu, mark_of, smallest_mtu
+from ._kinds import KINDS
 from ._model import (
     BRIDGE_SETTINGS,
     DEFAULT_METRIC_V6,
@@ -92,6 +93,8 @@ def _namespace(state: State, namespace: Namespace, ends: set[Endpoint], lab: str
                 interfaces[link.name] = settings
         elif link.origin(lab) and namespace.name != HOST:
             interfaces[link.name] = _device(state, link, lab)
+        elif link.details and (link.lab == lab or namespace.name != HOST):
+            interfaces[link.name] = _made(state, namespace, link)
     for entry in remembered:
         if entry.kind == "address":
             name, _space, text = entry.object.partition(" ")
@@ -150,6 +153,23 @@ def _service(definition: Definition) -> Document:
     if definition.restart != RESTARTS[0]:
         body["restart"] = definition.restart
     return body
+
+
+def _made(state: State, namespace: Namespace, link: Link) -> Document:
+    """A link of a kind (_kinds.py); what is as a new one has it is left out."""
+    kind = link.details
+    if kind is None:
+        return {}
+    body: Document = {name: value for name, value in kind.settings if value != KINDS[kind.name][name]}
+    if kind.link:
+        is_here = kind.link.namespace == namespace.name
+        body["link"] = kind.link.interface if is_here else str(kind.link)
+    elif kind.netns:
+        body["link_netns"] = kind.netns
+    members = [other.name for other in namespace.links.values() if other.vrf == link.name]
+    if members:
+        body["interfaces"] = members
+    return {kind.name: body or True, **_interface(link, default_mtu(state, kind))}
 
 
 def _bridge(state: State, namespace: Namespace, bridge: Link) -> Document:

@@ -16,6 +16,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Union
 
+from ._kinds import Kind
 from ._model import (
     BRIDGE_SETTINGS,
     DEFAULT_MTU,
@@ -37,7 +38,9 @@ class Description(NamedTuple):
     """How a change reads. ``before`` and ``after`` are the object as one line each; "" where it is not there."""
 
     action: str  # add, remove, change, move
-    object: str  # namespace, veth, bridge, port, link, address, route, snat, dnat, nat, sysctl, hostname, file, service
+    #: namespace, veth, bridge, dummy, vlan and the like, port, link, altname, address, route, snat, dnat, nat, sysctl,
+    #: hostname, file, service
+    object: str
     namespace: str
     name: str
     before: str
@@ -163,6 +166,36 @@ class AddBridge(NamedTuple):
     def describe(self) -> Description:
         words = [*_values(self.settings, BRIDGE_SETTINGS), *([f"mac {self.mac}"] if self.mac else [])]
         return Description("add", "bridge", *self.end, "", " ".join([f"bridge {self.end}", *words]))
+
+
+class AddLink(NamedTuple):
+    """Make a link of a kind (_kinds.py), which stays down. MTU 0, MAC "" and ifindex 0 are the kernel's choice."""
+
+    end: Endpoint
+    kind: Kind
+    mtu: int = 0
+    mac: str = ""
+    alias: str = ""
+    ifindex: int = 0
+    path: str = ""
+
+    def describe(self) -> Description:
+        kind, text = self.kind.name, self.kind.text(self.end.namespace)
+        words = [f"{kind} {self.end}", text, f"mac {self.mac}" if self.mac else ""]
+        return Description("add", kind, *self.end, "", " ".join(filter(None, words)))
+
+
+class SetVrf(NamedTuple):
+    """Make a link a part of a VRF in its namespace, or of none ("")."""
+
+    end: Endpoint
+    vrf: str
+    before: str = ""
+    path: str = ""
+
+    def describe(self) -> Description:
+        before, after = (f"link {self.end} vrf {name or 'none'}" for name in (self.before, self.vrf))
+        return Description("change", "link", *self.end, before, after)
 
 
 class SetBridge(NamedTuple):
@@ -528,6 +561,8 @@ Change = Union[
     DetachNamespace,
     AddVeth,
     AddBridge,
+    AddLink,
+    SetVrf,
     SetBridge,
     SetMaster,
     SetPort,

@@ -17,12 +17,13 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ._document_interfaces import check_devices, read_bridges, read_interface
+from ._document_kinds import check_kinds
 from ._document_nat import BACKENDS, read_dnat, read_snat
 from ._document_nodes import NODE_KEYS, Node, read_attach, read_hostname, read_machine, read_node
 from ._document_probes import read_probes
 from ._document_routes import read_routes, read_sysctls
 from ._document_services import read_services
-from ._errors import Problem
+from ._errors import Problem, article
 from ._model import (
     DEFAULT_MTU,
     HOST,
@@ -97,6 +98,8 @@ def read_topology(document: Any, absent: bool = False) -> Topology:
     for end in (end for wire in wanted.wires for end in wire.ends):
         _complete_end(wanted.namespaces[end.namespace], end)
     check_devices(reader, wanted)
+    if not reader.problems:
+        check_kinds(reader, wanted)
     probes = read_probes(reader, top.get("probes"), "probes", wanted.namespaces if readable else None)
     if not reader.problems:
         check_layer2(reader, wanted)
@@ -129,8 +132,8 @@ def _namespace(reader: Reader, name: str, body: Mapping[str, Any], path: str, la
     wanted = WantedNamespace(name, path, create=name != HOST and attach is None, attach=attach)
     for interface, settings in reader.mapping(body.get("interfaces"), f"{path}.interfaces").items():
         reader.name_of_interface(interface, f"{path}.interfaces.{interface}")
-        link = read_interface(reader, interface, settings, f"{path}.interfaces.{interface}")
-        if link.device:
+        link = read_interface(reader, interface, settings, f"{path}.interfaces.{interface}", name)
+        if link.device or link.kind:
             # As long as it is there it is the lab's own: up, with nothing on it that the document does not name.
             link.up = True if link.up is None else link.up
             link.purge = True
@@ -224,6 +227,9 @@ def _endpoint(reader: Reader, value: Any, path: str, wanted: Wanted, used: dict[
     if link and link.device:
         text = f"{text!r} is a device of the host, at {link.path}.device, and no end of a link, which is made anew"
         reader.problem(path, text)
+        return None
+    if link and link.kind:
+        reader.problem(path, f"{text!r} is {article(link.kind.name)}, at {link.kind_path}, and no end of a link")
         return None
     used[end] = path
     return end

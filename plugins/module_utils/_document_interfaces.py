@@ -14,6 +14,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ._document_kinds import read_kind
+from ._kinds import KINDS
 from ._model import (
     BRIDGE_SETTINGS,
     FORWARD_DELAY,
@@ -46,12 +48,12 @@ _SCOPES = ("global", "site", "link", "host")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
 
 
-def read_interface(reader: Reader, name: str, value: Any, path: str) -> WantedLink:
-    """What an interface carries: ``{addresses, mtu, mac, up}``, and the ``device`` that it is.
+def read_interface(reader: Reader, name: str, value: Any, path: str, namespace: str = "") -> WantedLink:
+    """What an interface carries: ``{addresses, mtu, mac, up}``, and the ``device`` or the kind of link that it is.
 
     ``path`` may be empty: the keys are options then.
     """
-    body = reader.mapping(value, path, (*_INTERFACE_KEYS, "device"))
+    body = reader.mapping(value, path, (*_INTERFACE_KEYS, "device", *KINDS))
     link = WantedLink(name, path)
     if body.get("device") is not None:
         link.device = read_device(reader, body["device"], join(path, "device"))
@@ -63,6 +65,7 @@ def read_interface(reader: Reader, name: str, value: Any, path: str) -> WantedLi
         link.mac = _mac(reader, body["mac"], join(path, "mac"))
     if body.get("up") is not None:
         link.up = reader.boolean(body["up"], join(path, "up"))
+    read_kind(reader, body, link, namespace, path)
     link.addresses = read_addresses(reader, body.get("addresses"), join(path, "addresses"))
     # The kernel's own default, which is the same as none.
     link.addresses = [

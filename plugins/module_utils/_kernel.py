@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Callable
 
 from . import _changes as c
+from ._kinds import STACKED, VRF_MTU, VXLAN_HEADROOM, Kind
 from ._model import (
     BRIDGE_DEFAULTS,
     DEFAULT_MTU,
@@ -26,6 +27,7 @@ from ._model import (
     IPV6_MIN_MTU,
     LOOPBACK_MTU,
     MAIN_TABLE,
+    MIN_MTU,
     PORT_DEFAULTS,
     Address,
     Endpoint,
@@ -60,6 +62,7 @@ def copy(state: State) -> State:
             )
             for name, namespace in state.namespaces.items()
         },
+        uppers=dict(state.uppers),
         nodes={name: dict(settings) for name, settings in state.nodes.items()},
         services=dict(state.services),
     )
@@ -122,6 +125,50 @@ def _add_bridge(state: State, change: c.AddBridge) -> list[c.Change]:
     return [c.RemoveLink(change.end, "bridge")]
 
 
+def _add_link(state: State, change: c.AddLink) -> list[c.Change]:
+    link = Link(
+        change.end.interface,
+        change.ifindex,
+        change.kind.name,
+        change.mtu or default_mtu(state, change.kind),
+        change.mac,
+        alias=change.alias,
+        details=change.kind,
+    )
+    lower = change.kind.link
+    if lower:
+        link.lower = lower.interface if lower.namespace == change.end.namespace else ""
+        state.uppers[lower] = (*state.uppers.get(lower, ()), change.end)
+    state.namespaces[change.end.namespace].links[link.name] = link
+    return [c.RemoveLink(change.end, link.kind)]
+
+
+def default_mtu(state: State, kind: Kind) -> int:
+    """The MTU of a new link: that of what it lies on, less what a VXLAN adds (vxlan_config_apply())."""
+    lower = state.link(kind.link) if kind.link else None
+    mtu = lower.mtu if lower else DEFAULT_MTU
+    if kind.name == "vxlan":
+        return max(mtu - VXLAN_HEADROOM[kind.family], MIN_MTU) if lower else DEFAULT_MTU
+    return VRF_MTU if kind.name == "vrf" else mtu
+
+
+def lying_on(state: State, end: Endpoint, kinds: Collection[str] = (*STACKED, "vxlan")) -> list[Endpoint]:
+    """What lies on a link, wherever it is."""
+    found = [(upper, state.link(upper)) for upper in state.uppers.get(end, ())]
+    return [upper for upper, link in found if link and link.kind in kinds]
+
+
+def _set_vrf(state: State, change: c.SetVrf) -> list[c.Change]:
+    link = state.namespaces[change.end.namespace].links[change.end.interface]
+    undo: list[c.Change] = [c.SetVrf(change.end, link.vrf, change.vrf)]
+    link.vrf = change.vrf
+    if link.up:
+        # cycle_netdev() sets it down and up again.
+        for end in [change.end, *_vlans_up(state, change.end)]:
+            undo += _lose_routes(state, end, 4) + _lose_ipv6(state, end)
+    return undo
+
+
 def _set_bridge(state: State, change: c.SetBridge) -> list[c.Change]:
     link = state.namespaces[change.end.namespace].links[change.end.interface]
     before = tuple((name, link.bridge[name]) for name, _value in change.settings if name in link.bridge)
@@ -177,7 +224,19 @@ def _adjust_mtu(state: State, end: Endpoint) -> list[c.Change]:
     if not bridge or bridge.own_mtu:
         return []
     before, bridge.mtu = bridge.mtu, smallest_mtu(state, end)
-    return _lose_ipv6(state, end) if bridge.mtu < IPV6_MIN_MTU <= before else []
+    undo = _lose_ipv6(state, end) if bridge.mtu < IPV6_MIN_MTU <= before else []
+    return undo + _adjust_upper_mtus(state, end)
+
+
+def _adjust_upper_mtus(state: State, end: Endpoint) -> list[c.Change]:
+    """What lies on a link has no larger MTU than it (vlan_device_event() and the like); an ipvlan has the same."""
+    lower = state.link(end)
+    undo: list[c.Change] = []
+    for upper in lying_on(state, end, STACKED) if lower else ():
+        link = state.namespaces[upper.namespace].links[upper.interface]
+        if lower and (link.mtu > lower.mtu or (link.kind == "ipvlan" and link.mtu != lower.mtu)):
+            undo += _set_link(state, c.SetLink(upper, mtu=lower.mtu))
+    return undo
 
 
 def smallest_mtu(state: State, end: Endpoint) -> int:
@@ -202,6 +261,7 @@ def _set_vlans(state: State, change: c.SetVlans) -> list[c.Change]:
 def _remove_link(state: State, change: c.RemoveLink) -> list[c.Change]:
     namespace = state.namespaces[change.end.namespace]
     link = namespace.links[change.end.interface]
+    members = _members(namespace, link) if link.kind == "vrf" else []
     ends = [change.end, link.peer] if link.peer and state.link(link.peer) else [change.end]
     freed = _free_ports(state, change.end, link) if link.kind == "bridge" else []
     bridges = [end._replace(interface=state.namespaces[end.namespace].links[end.interface].master) for end in ends]
@@ -214,6 +274,13 @@ def _remove_link(state: State, change: c.RemoveLink) -> list[c.Change]:
         settings = tuple((name, value) for name, value in link.bridge.items() if value != BRIDGE_DEFAULTS[name])
         undo.append(c.AddBridge(change.end, settings, link.mac, link.alias, link.index))
         undo += freed
+    if link.details:
+        # What follows the link that it lies on is not said.
+        follows = link.kind == "ipvlan" or (link.kind == "vlan" and link.mac == _lower_mac(state, link.details))
+        mac = "" if follows else link.mac
+        undo.append(c.AddLink(change.end, link.details, link.mtu, mac, link.alias, link.index))
+        # The members of a VRF stay, as members of none.
+        undo += [step for end in members for step in _set_vrf(state, c.SetVrf(end, "", link.name))]
     if len(links) == 2:
         undo.append(
             c.AddVeth(
@@ -228,6 +295,8 @@ def _remove_link(state: State, change: c.RemoveLink) -> list[c.Change]:
         if link.master:
             master = state.namespaces[end.namespace].links.get(link.master)
             undo += [c.SetMaster(end, link.master), *_port_again(end, link, master)]
+        if link.vrf:
+            undo.append(c.SetVrf(end, link.vrf))
         undo += [c.AddAddress(end, address) for address in link.addresses]
         if link.up:
             undo.append(c.SetUp(end, True))
@@ -249,10 +318,36 @@ def _free_ports(state: State, end: Endpoint, bridge: Link) -> list[c.Change]:
     return undo + own
 
 
+def _lift(state: State, end: Endpoint, link: Link, to: Endpoint | None = None) -> None:
+    """A link is where it was no more, but at ``to``: what lies on it does so there, as it does on what it lies on."""
+    lower = link.details.link if link.details else None
+    if lower:
+        beside = [upper for upper in state.uppers.get(lower, ()) if upper != end]
+        state.uppers[lower] = tuple(beside + ([to] if to else []))
+    uppers = state.uppers.pop(end, ())
+    if to and uppers:
+        state.uppers[to] = uppers
+    for upper in uppers if to else ():
+        other = state.link(upper)
+        if to and other and other.details:
+            other.details = other.details._replace(link=to)
+            other.lower = to.interface if to.namespace == upper.namespace else ""
+
+
+def _lower_mac(state: State, kind: Kind) -> str:
+    lower = state.link(kind.link) if kind.link else None
+    return lower.mac if lower else ""
+
+
+def _members(namespace: Namespace, vrf: Link) -> list[Endpoint]:
+    return [Endpoint(namespace.name, link.name) for link in namespace.links.values() if link.vrf == vrf.name]
+
+
 def _cut(state: State, end: Endpoint) -> tuple[Link, list[Route]]:
     """Take a link out of a namespace, with the routes that go with it."""
     namespace = state.namespaces[end.namespace]
     link = namespace.links.pop(end.interface)
+    _lift(state, end, link)
     namespace.sysctls = {key: value for key, value in namespace.sysctls.items() if interface_of(key) != link.name}
     # Unregistering a device flushes every route that has a way through it (fib_sync_down_dev(), rt6_disable_ip()).
     kept: list[Route] = []
@@ -272,6 +367,7 @@ def _move_link(state: State, change: c.MoveLink) -> list[c.Change]:
     # dev_change_net_namespace() closes the device and takes its addresses; alias, altnames, MTU and MAC go along.
     bridge = change.end._replace(interface=state.namespaces[change.end.namespace].links[change.end.interface].master)
     own = _own_mtu(state, bridge)
+    _lift(state, change.end, state.namespaces[change.end.namespace].links[change.end.interface], change.to)
     link, lost = _cut(state, change.end)
     undo: list[c.Change] = [c.MoveLink(change.to, change.end)]
     if link.master:
@@ -279,6 +375,9 @@ def _move_link(state: State, change: c.MoveLink) -> list[c.Change]:
         undo += [c.SetMaster(change.end, link.master), *_port_again(change.end, link, master), *own]
         undo += _adjust_mtu(state, bridge)
         link.master, link.port, link.vlans = "", {}, ()
+    if link.vrf:
+        undo.append(c.SetVrf(change.end, link.vrf))
+        link.vrf = ""
     undo += [c.AddAddress(change.end, address) for address in link.addresses]
     if link.up:
         undo.append(c.SetUp(change.end, True))
@@ -287,8 +386,13 @@ def _move_link(state: State, change: c.MoveLink) -> list[c.Change]:
     link.addresses = []
     link.kernel_addresses = ()
     link.up = False
-    # What it lies on has another name there, or none.
+    # What it lies on has another name there, or none; and it is a part of nothing.
     link.lower = link.controller = ""
+    if link.details and link.details.link and link.details.link.namespace == change.to.namespace:
+        link.lower = link.details.link.interface
+    if link.details and link.kind == "vxlan" and not link.details.link:
+        underlay = link.details.netns or change.end.namespace
+        link.details = link.details._replace(netns="" if underlay == change.to.namespace else underlay)
     state.namespaces[change.to.namespace].links[link.name] = link
     peer = state.link(link.peer) if link.peer else None
     if peer:
@@ -308,6 +412,8 @@ def _rename(state: State, change: c.MoveLink) -> list[c.Change]:
     namespace.sysctls = {key: value for key, value in namespace.sysctls.items() if interface_of(key) != old}
     for other in namespace.links.values():
         other.lower = link.name if other.lower == old else other.lower
+        other.vrf = link.name if other.vrf == old and link.kind == "vrf" else other.vrf
+    _lift(state, change.end, link, change.to)
     peer = state.link(link.peer) if link.peer else None
     if peer:
         peer.peer = change.to
@@ -342,6 +448,7 @@ def _set_link(state: State, change: c.SetLink) -> list[c.Change]:
             undo += _lose_ipv6(state, change.end)
         link.mtu = change.mtu
         link.own_mtu = link.kind == "bridge"
+        undo += _adjust_upper_mtus(state, change.end)
         undo += _adjust_mtu(state, bridge)
     if change.mac is not None:
         link.mac = change.mac
@@ -355,13 +462,37 @@ def _set_up(state: State, change: c.SetUp) -> list[c.Change]:
     link.up = change.up
     undo: list[c.Change] = [c.SetUp(change.end, not change.up)]
     if change.up:
-        namespace = state.namespaces[change.end.namespace]
-        namespace.routes = [_revived(route, link.name) for route in namespace.routes]
-        # Going down again takes the IPv6 addresses along that the link had when it was down before.
-        return undo + [c.AddAddress(change.end, address) for address in link.addresses if address.family == 6]
-    undo += _lose_routes(state, change.end, 4)
-    # addrconf_ifdown(); net.ipv6.conf.*.keep_addr_on_down is 0 unless somebody set it.
-    return undo + _lose_ipv6(state, change.end)
+        for end in [change.end, *_vlans(state, change.end)]:
+            namespace = state.namespaces[end.namespace]
+            link = namespace.links[end.interface]
+            link.up = True
+            namespace.routes = [_revived(route, link.name) for route in namespace.routes]
+            # Going down again takes the IPv6 addresses along that the link had when it was down before.
+            undo += [c.AddAddress(end, address) for address in link.addresses if address.family == 6]
+        return undo
+    # Coming up again takes all VLANs along, whether or not they were up.
+    undo += [c.SetUp(end, False) for end in _vlans(state, change.end) if not _is_up(state, end)]
+    for end in [change.end, *_vlans_up(state, change.end)]:
+        state.namespaces[end.namespace].links[end.interface].up = False
+        undo += _lose_routes(state, end, 4)
+        # addrconf_ifdown(); net.ipv6.conf.*.keep_addr_on_down is 0 unless somebody set it.
+        undo += _lose_ipv6(state, end)
+    return undo
+
+
+def _vlans(state: State, end: Endpoint) -> list[Endpoint]:
+    """The VLANs on a link, and those on them: they go up and down with it (vlan_device_event())."""
+    here = lying_on(state, end, ("vlan",))
+    return [vlan for found in here for vlan in (found, *_vlans(state, found))]
+
+
+def _vlans_up(state: State, end: Endpoint) -> list[Endpoint]:
+    return [vlan for vlan in _vlans(state, end) if _is_up(state, vlan)]
+
+
+def _is_up(state: State, end: Endpoint) -> bool:
+    link = state.link(end)
+    return link is not None and link.up
 
 
 def _revived(route: Route, dev: str) -> Route:
@@ -579,7 +710,7 @@ def devices_towards(namespace: Namespace, via: str, table: int) -> list[str]:
     address = ipaddress.ip_address(via)
     found: list[tuple[int, str]] = []
     for link in namespace.links.values():
-        if not link.up:
+        if not link.up or (link.vrf and table_of(namespace, link) != table):
             continue
         for own in link.all_addresses:
             network = own.network
@@ -591,6 +722,12 @@ def devices_towards(namespace: Namespace, via: str, table: int) -> list[str]:
             if network.version == address.version and address in network:
                 found.append((network.prefixlen, route.dev))
     return [dev for _length, dev in sorted(found, key=lambda item: (-item[0], item[1]))]
+
+
+def table_of(namespace: Namespace, link: Link) -> int:
+    """The table to which the kernel adds the routes of a link's own addresses."""
+    vrf = namespace.links.get(link.vrf) if link.vrf else None
+    return int(vrf.details.get("table")) if vrf and vrf.details else MAIN_TABLE
 
 
 def hindrance(namespace: Namespace, route: Route) -> str:
@@ -618,6 +755,8 @@ _EFFECTS: dict[type, Callable[..., list[c.Change]]] = {
     c.DetachNamespace: _restore,
     c.AddVeth: _add_veth,
     c.AddBridge: _add_bridge,
+    c.AddLink: _add_link,
+    c.SetVrf: _set_vrf,
     c.SetBridge: _set_bridge,
     c.SetMaster: _set_master,
     c.SetPort: _set_port,

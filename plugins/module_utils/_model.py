@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Union
 
+from ._kinds import Kind
 from ._nat import NatRule
 from ._service import Definition, Service, ServiceKey
 
@@ -302,6 +303,9 @@ class Link:
     #: What it is a part of that is no bridge, such as a bond; and what it lies on, as a VLAN does.
     controller: str = ""
     lower: str = ""
+    #: What it is, if it is of a kind that the collection makes besides veths and bridges; and the VRF that it is in.
+    details: Kind | None = None
+    vrf: str = ""
     #: A bridge that was seen to have another MTU than its ports', or was given one: it follows them no more.
     own_mtu: bool = field(default=False, compare=False)
     #: The kernel-made addresses (link-local, 127.0.0.1, ::1), which are never planned.
@@ -456,6 +460,8 @@ class State:
     second_names: dict[str, str] = field(default_factory=dict)
     #: Host names and files by the name of a namespace, which need not be there.
     nodes: dict[str, dict[str, NodeSetting]] = field(default_factory=dict)
+    #: What lies on links, by these: VLANs and the like (_kinds.py), in the order in which they were seen or made.
+    uppers: dict[Endpoint, tuple[Endpoint, ...]] = field(default_factory=dict)
     #: Why no files can be put into /etc/netns/NAME, in words, by that name.
     node_obstacles: dict[str, str] = field(default_factory=dict)
     #: The services of all namespaces, whether or not these are there.
@@ -572,6 +578,11 @@ class WantedLink:
     bridge: WantedBridge | None = None
     #: It is this device of the host, which is moved here if it is not here yet.
     device: Device | None = None
+    #: It is of this kind, and made if it is missing; and where that stands in the user's input.
+    kind: Kind | None = None
+    kind_path: str = ""
+    #: The interfaces of a VRF, each with its place in the input; None for what is none.
+    members: dict[str, str] | None = None
 
 
 class WantedNatRule(NamedTuple):
@@ -650,7 +661,7 @@ class Wanted:
     #: Veths that shall go, by one end or, where the user names it, by both.
     absent_veths: list[tuple[Endpoint, Endpoint | None]] = field(default_factory=list)
     absent_bridges: list[Endpoint] = field(default_factory=list)
-    #: Devices that shall go home, by where they are.
+    #: Devices that shall go home, by where they are; or links of a kind (_kinds.py) that shall go.
     absent_devices: list[Endpoint] = field(default_factory=list)
     #: Whatever carries the lab's mark and is not wanted goes.
     prune: bool = False

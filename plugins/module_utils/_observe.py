@@ -92,6 +92,9 @@ def observe(machine: Machine, wanted: Wanted) -> State:
     names.update(dict.fromkeys(end.namespace for end in wanted.absent_bridges))
     names.update(dict.fromkeys(entry.namespace for entry in state.remembered))
     names.update(dict.fromkeys(end.namespace for end in wanted.absent_devices))
+    kinds = [link.kind for body in wanted.namespaces.values() for link in body.links.values() if link.kind]
+    names.update(dict.fromkeys(kind.link.namespace if kind.link else kind.netns for kind in kinds))
+    names.pop("", None)
     if _speaks_of_devices(wanted):
         names[HOST] = None
     if wanted.prune:
@@ -367,6 +370,8 @@ class Look:
             if master and master.bridge:
                 link.master = master.name
                 link.vlans = vlans.get(index, ())
+            elif master and raw.part_of == "vrf":
+                link.vrf = master.name
             elif master:
                 link.controller = master.name
             if raw.lower in indexes and raw.lower_nsid is None and raw.kind != "veth":
@@ -389,6 +394,25 @@ class Look:
                     link.peer = other
                     self.state.namespaces[other.namespace].links[other.interface].peer = end
                     break
+        self._find_lowers(by_index)
+
+    def _find_lowers(self, by_index: dict[int, list[Endpoint]]) -> None:
+        """Name what links lie on, and the namespaces that the packets of others go through."""
+        self.state.uppers = {}
+        for end, raw in self.raw.items():
+            link = self.state.namespaces[end.namespace].links[end.interface]
+            if raw.details is None:
+                continue
+            # A link of 0 is that of a vxlan that lies on none.
+            lowers = (other for other in by_index.get(raw.lower, ()) if raw.lower)
+            lower = next((o for o in lowers if self._is_in(end.namespace, o.namespace, raw.lower_nsid)), None)
+            netns = ""
+            if lower is None and not raw.lower and raw.lower_nsid is not None:
+                others = (name for name in self.state.namespaces if name != end.namespace)
+                netns = next((name for name in others if self._is_in(end.namespace, name, raw.lower_nsid)), "?")
+            if lower:
+                self.state.uppers[lower] = (*self.state.uppers.get(lower, ()), end)
+            link.details = raw.details._replace(link=lower, netns=netns)
 
     def _is_in(self, here: str, there: str, nsid: object) -> bool:
         """Is ``there`` the namespace that ``here`` knows by ``nsid`` (None: itself)?"""

@@ -13,12 +13,14 @@ from typing import Any, Callable
 
 from ._document import check_layer2, read_lab_name, read_topology
 from ._document_interfaces import check_devices, read_bridge, read_device, read_interface, read_ports
+from ._document_kinds import check_kinds
 from ._document_nat import read_dnat, read_snat
 from ._document_nodes import read_attach
 from ._document_probes import read_probes
 from ._document_routes import read_routes, read_sysctls
 from ._document_services import read_service_names, read_services
 from ._errors import InvalidInput, Problem
+from ._kinds import KINDS
 from ._model import (
     BRIDGE_SETTINGS,
     HOST,
@@ -135,11 +137,9 @@ def ns_link(options: Options) -> Wanted:
     reader = Reader()
     wanted = _wanted(reader, options)
     end = _end(reader, options, "")
-    link = _link(reader, options, "", end.interface)
+    settings = {key: options.get(key) for key in ("addresses", "mtu", "mac", "up", *KINDS)}
+    link = read_interface(reader, end.interface, settings, "", end.namespace)
     if options.get("state") == "absent":
-        if end.namespace == HOST:
-            text = "is missing: a device that shall go home is in another namespace than 'host'"
-            reader.problem("namespace", text)
         wanted.absent_devices = [end]
         reader.done()
         return wanted
@@ -152,6 +152,8 @@ def ns_link(options: Options) -> Wanted:
         if link.name == "lo":
             reader.problem("name", "lo is every namespace's own loopback, no device that can be moved")
         check_devices(reader, wanted)
+    if link.kind:
+        check_kinds(reader, wanted)
     link.path = "name"
     reader.done()
     return wanted

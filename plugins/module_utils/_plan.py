@@ -10,9 +10,10 @@ The order of a plan, and the room that is left in it:
  2. namespaces are made or get their names, and what is taken over is marked; what the lab changed on things that are
     not its own, and wants no more, is put back
  3. sysctls of the namespace as a whole, before interfaces take their defaults from them
- 4. bridges are made, which stay down; devices of the host are moved in; links are made and moved to where they belong
+ 4. bridges are made, which stay down; devices of the host are moved in; links are made and moved to where they belong,
+    and then those that lie on others (VLANs and the like)
  5. MTU, MAC, mark, settings; sysctls of interfaces; links that shall be down go down
- 6. ports leave and join bridges; addresses
+ 6. interfaces join and leave VRFs; ports leave and join bridges; addresses
  7. links come up, bridges last of all
  8. routes, those that make gateways reachable first                  (then: policy rules)
  9. rules of translation, into the new backend before they leave the old one
@@ -32,12 +33,11 @@ from dataclasses import dataclass, field
 from . import _changes as c
 from ._errors import CONNECTION, FOREIGN, MISSING, Problem, Refused, article, did_you_mean, few
 from ._findings import Finding, findings
-from ._kernel import copy, devices_towards, hindrance, mark_of, needs_gateway, new_namespace, play
+from ._kernel import copy, devices_towards, hindrance, mark_of, needs_gateway, new_namespace, play, table_of
 from ._model import (
     CONNECTED_METRIC_V6,
     HOST,
     IPV6_MIN_MTU,
-    MAIN_TABLE,
     STATIC_ROUTE_PROTOCOLS,
     Address,
     Attach,
@@ -63,6 +63,7 @@ from ._model import (
 from ._plan_bridges import Bridges
 from ._plan_connection import find_cut
 from ._plan_devices import Devices, completed
+from ._plan_kinds import Kinds
 from ._plan_memory import Memories
 from ._plan_nat import Nat
 from ._plan_nodes import Nodes
@@ -135,6 +136,7 @@ class Planner:
         self.nat = Nat(self)
         self.nodes = Nodes(self)
         self.devices = Devices(self)
+        self.kinds = Kinds(self)
         self.services = Services(self)
         self.wires: dict[Endpoint, Wire] = {end: wire for wire in wanted.wires for end in wire.ends}
         #: Namespaces that are taken for granted; what is in them is, too.
@@ -153,15 +155,21 @@ class Planner:
         self.bridges.add()
         self.devices.move_in()
         self._add_wires()
+        self.kinds.add()
         self._refuse()
         self._set_links()
         self.bridges.configure()
         self._set_sysctls(of_interfaces=True)
         self._set_down()
+        self.kinds.set_mtus(of_bridges=False)
+        self.kinds.set_vrfs()
         self.bridges.set_ports()
+        self.kinds.set_mtus(of_bridges=True)
         self.memories.put_lost_back("address")
         self._set_addresses()
         self._set_up()
+        # VLANs have come up with what they lie on.
+        self._set_down()
         self.memories.put_lost_back("route")
         self._restore_routes()
         self._set_routes()
@@ -196,6 +204,8 @@ class Planner:
     # --- how a change enters the plan --------------------------------------------------------------------------------
 
     def do(self, change: c.Change, remember: Remembered | None = None, *more: Remembered | None) -> None:
+        if isinstance(change, c.MoveLink) and change.end.namespace != change.to.namespace:
+            self.kinds.let_go(change.end)
         undo = tuple(play(self.state, change))
         memories: tuple[Remembered, ...] = ()
         if remember or (isinstance(change, c.SetLink) and self.is_ours(change.end)):
@@ -229,7 +239,9 @@ class Planner:
     def _is_made(self, end: Endpoint) -> bool:
         """Is it a link that the demand makes, where it is missing?"""
         wanted = self._wanted_link(end)
-        return end in self.wires or (wanted is not None and wanted.bridge is not None and wanted.bridge.create)
+        if wanted is not None and (wanted.kind or (wanted.bridge and wanted.bridge.create)):
+            return True
+        return end in self.wires
 
     def _owns(self, namespace: Namespace) -> bool:
         return bool(self.wanted.lab) and namespace.lab == self.wanted.lab
@@ -239,6 +251,7 @@ class Planner:
     def _remove(self) -> None:
         lab = self.wanted.lab
         namespaces = self._going_namespaces()
+        self.kinds.remove(namespaces)
         self.devices.go_home(namespaces)
         links = [end for veth in self.wanted.absent_veths for end in self._absent_end(*veth)]
         if self.wanted.prune and lab:
@@ -249,6 +262,7 @@ class Planner:
                 if link.lab == lab and end.namespace not in namespaces and not self._is_wanted(end, moving)
             ]
         links += [*self.bridges.absent(), *self.bridges.in_the_way(), *self.devices.in_the_way()]
+        links += self.kinds.in_the_way()
         links += [end for wire in self.wanted.wires for end in self._in_the_way(wire)]
         self._refuse_second_names(namespaces)
         self._refuse()
@@ -269,9 +283,7 @@ class Planner:
                 self._remove_routes(self.state.namespaces[name], namespace)
         self.nodes.remove(namespaces)
         for end in links:
-            link = self.state.link(end)
-            if link:
-                self.do(c.RemoveLink(end, link.kind, link.peer))
+            self.kinds.remove_link(end)
         for name in dict.fromkeys(namespaces):
             self.do(c.RemoveNamespace(name))
         for name in self.wanted.absent_namespaces:
@@ -360,7 +372,8 @@ class Planner:
                 continue
             if link.kind == "veth" and link.peer == other:
                 continue
-            if self.wanted.lab and link.lab == self.wanted.lab and link.kind in ("veth", "bridge"):
+            is_made = link.kind in ("veth", "bridge") or (link.details is not None and not link.origins)
+            if self.wanted.lab and link.lab == self.wanted.lab and is_made:
                 yield end
                 continue
             if link.kind == "veth":
@@ -480,6 +493,9 @@ class Planner:
 
     def _assume_namespaces(self) -> None:
         ends = [(end.namespace, wire.path) for wire in self.wanted.wires for end in wire.ends]
+        kinds = [(wanted.kind, wanted.kind_path) for _end, wanted in self.wanted_links() if wanted.kind]
+        ends += [(kind.link.namespace, f"{path}.link") for kind, path in kinds if kind.link]
+        ends += [(kind.netns, f"{path}.link_netns") for kind, path in kinds if kind.netns]
         for name, path in [(w.name, w.path) for w in self.wanted.namespaces.values()] + ends:
             if name in self.state.namespaces:
                 continue
@@ -635,14 +651,16 @@ class Planner:
             self.problem(wanted.path, f"{text}; say it there, or remove that lab", FOREIGN)
 
     def _set_link(self, end: Endpoint, link: Link, wanted: WantedLink) -> None:
-        if not wanted.bridge and wanted.mtu is not None:
+        if not (wanted.bridge or wanted.kind) and wanted.mtu is not None:
             self.memories.agree(self.remember("mtu", end, str(link.mtu), str(wanted.mtu)), wanted.path)
         if wanted.mac is not None:
             self.memories.agree(self.remember("mac", end, link.mac, wanted.mac), wanted.path)
         if wanted.up is not None:
             words = ["up" if up else "down" for up in (link.up, wanted.up)]
             self.memories.agree(self.remember("up", end, *words), wanted.path)
-        mtu = wanted.mtu if wanted.mtu is not None and wanted.mtu != link.mtu and not wanted.bridge else None
+        # Those of bridges and of what lies on others follow.
+        has_mtu = wanted.mtu is not None and wanted.mtu != link.mtu and not (wanted.bridge or wanted.kind)
+        mtu = wanted.mtu if has_mtu else None
         mac = wanted.mac if wanted.mac is not None and wanted.mac != link.mac else None
         alias = None
         if self.wanted.lab and self._is_made(end) and link.alias != mark(self.wanted.lab):
@@ -675,10 +693,9 @@ class Planner:
                 self.do(c.SetUp(end, False, path=wanted.path), self.remember("up", end, "up", "down"))
 
     def _set_up(self) -> None:
-        # IPv6 sends to all ports of a bridge that is up at each port that comes up: bridges do last.
-        for end, wanted in sorted(self.wanted_links(), key=lambda item: item[1].bridge is not None):
+        for end, wanted in sorted(self.wanted_links(), key=lambda item: self.kinds.depth(item[0])):
             link = self.state.namespaces[end.namespace].links[end.interface]
-            if wanted.up and not link.up:
+            if wanted.up and not link.up and not self.kinds.is_held_down(end, link, wanted.path):
                 is_new = link.index == 0
                 self.do(c.SetUp(end, True, is_new, wanted.path), self.remember("up", end, "down", "up"))
 
@@ -890,11 +907,12 @@ class Planner:
 
     def _connected(self, namespace: Namespace, route: Route) -> str:
         """The address whose connected route has the same key as this one."""
-        if route.table != MAIN_TABLE or route.metric != (CONNECTED_METRIC_V6 if route.family == 6 else 0):
+        if route.metric != (CONNECTED_METRIC_V6 if route.family == 6 else 0):
             return ""
         to = ipaddress.ip_network(route.to)
         for link in namespace.links.values():
-            for address in link.all_addresses if link.up else ():
+            is_there = link.up and table_of(namespace, link) == route.table
+            for address in link.all_addresses if is_there else ():
                 has_route = to.prefixlen < to.max_prefixlen and not address.noprefixroute
                 if has_route and address.network == to and address.scope != "host":
                     return f"{address.address} of {link.name}"

@@ -329,6 +329,9 @@ class Devices:
         if not link.origins:
             if note and note.is_same_hardware(link):
                 return end
+            if link.details:
+                # The room of these has looked at it.
+                return None
             what = f"{article(link.kind or 'physical')} device that was not moved there from the host"
             self._planner.problem("name", f"{end} is {what}; it is not sent there", FOREIGN)
             return None

@@ -71,12 +71,17 @@ _MANY_WIRES = (
 
 @st.composite
 def documents(
-    draw: st.DrawFn, name: str = "lab", many: bool = False, most: int | None = None, devices: tuple[str, ...] = ()
+    draw: st.DrawFn,
+    name: str = "lab",
+    many: bool = False,
+    most: int | None = None,
+    devices: tuple[str, ...] = (),
+    kinds: tuple[str, ...] = (),
 ) -> Document:
     """A valid topology document that the kernel takes.
 
     It is of up to four namespaces, or ``most``. ``many``: of up to twelve, with more wires between them. ``devices``:
-    those of the host that some of the namespaces may get.
+    those of the host that some of the namespaces may get. ``kinds``: those of links besides veths and bridges.
     """
     all_names, all_wires = (_MANY_NAMESPACES, _MANY_WIRES) if many else (_NAMESPACES, _WIRES)
     names = draw(st.lists(st.sampled_from(all_names), unique=True, max_size=most or len(all_names)))
@@ -100,14 +105,17 @@ def documents(
         namespaces[namespace]["sysctls"] = draw(_sysctls(used, namespace))
         namespaces[namespace].update(draw(st.sampled_from(({}, {}, {"hostname": "one"}, {"hostname": "two.example"}))))
     _add_devices(draw, namespaces, names, devices)
+    _add_vrfs(draw, namespaces, used, kinds)
     for number, ends in wires:
         for side, end in enumerate(ends):
             _add_routes(draw, namespaces, number, side, end)
     for where, body in namespaces.items():
         subnet = (*_MANY_NAMESPACES, "host").index(where)
         ports = [end.partition(":")[2] for end in sorted(used) if end.startswith(f"{where}:")]
-        body["bridges"] = draw(_bridges(subnet, body["interfaces"], ports))
+        members = [name for link in body["interfaces"].values() for name in link.get("vrf", {}).get("interfaces", ())]
+        body["bridges"] = draw(_bridges(subnet, body["interfaces"], [port for port in ports if port not in members]))
     _open_rings(namespaces, [ends for _number, ends in wires])
+    _add_kinds(draw, namespaces, kinds)
     for namespace in names:
         draw_more = [{"to": "198.51.100.0/24", "type": "blackhole"}, {"to": "2001:db8:f::/48", "type": "unreachable"}]
         draw_more.append({"to": "203.0.113.0/24", "type": "prohibit", "metric": 7, "table": 77})
@@ -129,6 +137,77 @@ def _add_devices(draw: st.DrawFn, namespaces: dict[str, Any], names: list[str], 
             more = draw(st.fixed_dictionaries({}, optional=optional))
             inner = draw(st.sampled_from([f"w{number}", f"x{number}", "e7"]))
             interfaces.setdefault(inner, {"device": {"name": device}, "addresses": addresses, **more})
+
+
+def _add_vrfs(draw: st.DrawFn, namespaces: dict[str, Any], used: set[str], kinds: tuple[str, ...]) -> None:
+    """VRFs with some of the ends of wires, which have their routes in the VRF's table then."""
+    for number, (where, body) in enumerate(namespaces.items()):
+        if "vrf" not in kinds or draw(st.integers(0, 2)):
+            continue
+        ends = [end.partition(":")[2] for end in sorted(used) if end.startswith(f"{where}:")]
+        members = draw(_subset(ends))
+        table = draw(st.sampled_from((1001, 1002)))
+        body["interfaces"][f"red{number % 2}"] = {
+            "vrf": {"table": table, "interfaces": members},
+            "addresses": draw(_subset([f"10.67.{number}.1/32"])),
+        }
+
+
+def _add_kinds(draw: st.DrawFn, namespaces: dict[str, Any], kinds: tuple[str, ...]) -> None:
+    """Links that lie on others, or on none."""
+    free = [kind for kind in kinds if kind != "vrf"]
+    taken: set[Any] = set()
+    modes = {kind: draw(st.sampled_from(("bridge", "private") if kind == "macvlan" else ("l2", "l3"))) for kind in free}
+    for number in range(draw(st.integers(0, 4)) if free else 0):
+        kind = draw(st.sampled_from(free))
+        where = draw(st.sampled_from(list(namespaces)))
+        lower = draw(st.sampled_from(_lowers(namespaces, where, kind) or [None]))
+        name = f"k{draw(st.integers(0, 2))}"
+        if name in namespaces[where]["interfaces"] or (lower is None and kind not in ("dummy", "vxlan")):
+            continue
+        full = lower if lower is None or ":" in lower else f"{where}:{lower}"
+        settings: Any = True
+        if kind == "vlan":
+            settings = {"link": lower, "id": draw(st.sampled_from((10, 20)))}
+        elif kind in ("macvlan", "ipvlan"):
+            settings = {"link": lower, "mode": modes[kind]}
+        elif kind == "vxlan":
+            settings = {"id": draw(st.integers(5, 7)), "remote": f"10.{number}.0.99"}
+            settings |= {"link": lower} if lower and draw(st.booleans()) else {}
+            full = full if "link" in settings else None
+            settings |= draw(st.sampled_from(({}, {"dstport": 8472}, {"learning": False})))
+        # What the kernel has once, and what does not share a link.
+        underlay = full.partition(":")[0] if full else where
+        identity = {"vlan": (full, settings is not True and settings.get("id")), "vxlan": (underlay,)}.get(kind)
+        others = {"macvlan": ("ipvlan", full), "ipvlan": ("macvlan", full)}.get(kind)
+        if (identity and (kind, identity) in taken) or others in taken:
+            continue
+        taken |= {(kind, full), (kind, identity) if identity else None}
+        body: Document = {kind: settings, "addresses": draw(_subset([f"10.68.{number}.1/24", f"10.68.{number}.2/24"]))}
+        if draw(st.integers(0, 5)) == 0 or (full and _is_down(namespaces, full)):
+            body["up"] = False
+        if kind in ("dummy", "vxlan") and full is None and draw(st.booleans()):
+            body["mtu"] = draw(st.sampled_from((1300, 1400)))
+        namespaces[where]["interfaces"][name] = body
+
+
+def _lowers(namespaces: dict[str, Any], where: str, kind: str) -> list[str]:
+    """What a link of a kind may lie on: in its own namespace, or elsewhere."""
+    found = []
+    for name, body in namespaces.items():
+        ports = {port for bridge in body["bridges"].values() for port in bridge["ports"]}
+        for interface, link in {**body["interfaces"], **body["bridges"]}.items():
+            is_stacked = any(other in link for other in ("vlan", "macvlan", "ipvlan", "vxlan", "vrf"))
+            if interface == "lo" or is_stacked or (kind in ("macvlan", "ipvlan") and interface in ports):
+                continue
+            found.append(interface if name == where else f"{name}:{interface}")
+    return found
+
+
+def _is_down(namespaces: dict[str, Any], end: str) -> bool:
+    where, _colon, name = end.partition(":")
+    body = namespaces[where]
+    return {**body["interfaces"], **body["bridges"]}[name].get("up") is False
 
 
 def _subset(items: list[Any]) -> st.SearchStrategy[list[Any]]:
@@ -251,7 +330,8 @@ def _add_routes(draw: st.DrawFn, namespaces: dict[str, Any], number: int, side: 
     """Routes through one end of a wire, such as the kernel takes: the link is up, its gateway connected."""
     namespace, interface = end.split(":")
     body = namespaces[namespace]["interfaces"][interface]
-    if body.get("up") is False:
+    others = namespaces[namespace]["interfaces"].values()
+    if body.get("up") is False or any(interface in link.get("vrf", {}).get("interfaces", ()) for link in others):
         return
     routes = namespaces[namespace]["routes"]
     v4 = [text for text in _texts(body, "4") if text.startswith(f"10.{number}.0.")]
@@ -303,7 +383,7 @@ def _add_nat(draw: st.DrawFn, body: Document) -> None:
         {"protocol": "udp", "ports": [53, "60-70"], "destination": "192.0.2.1", "to_destination": "172.18.0.10"},
         {"protocol": "tcp", "port": 5000, "in_interface": "e1", "to_destination": "[fd00:7::1]:80"},
     ]
-    ends = [end for name, end in body["interfaces"].items() if name != "lo"]
+    ends = [end for name, end in body["interfaces"].items() if name[0] in "eh"]
     subnets = dict.fromkeys(text.rpartition(".")[0] for end in ends for text in _texts(end, "4"))
     published = {"protocol": "tcp", "port": 8080, "hairpin": True}
     dnat += [{**published, "to_destination": f"{subnet}.2:80"} for subnet in subnets]

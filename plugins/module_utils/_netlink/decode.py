@@ -23,7 +23,9 @@ import sys
 from typing import Any, NamedTuple
 
 from .._errors import KernelError
+from .._kinds import Kind
 from .._model import DEFAULT_METRIC_V6, LOCAL_TABLE, Address, NextHop, Route, Vlan
+from . import kinds
 from .session import Session, attributes
 
 RTM_NEWLINK, RTM_GETLINK = 16, 18
@@ -158,6 +160,10 @@ class RawLink(NamedTuple):
     permanent_mac: str = ""
     #: The device that it belongs to, as its bus and its name there; empty for none, and before Linux 5.14.
     parent: tuple[str, str] = ("", "")
+    #: What it is, if it is of a kind that the collection makes; what it lies on is ``lower``.
+    details: Kind | None = None
+    #: The kind of what it is a part of, as that kind calls it (IFLA_INFO_SLAVE_KIND).
+    part_of: str = ""
 
     @property
     def up(self) -> bool:
@@ -196,17 +202,18 @@ def link(session: Session, index: int = 0, name: str = "") -> RawLink | None:
         raise
 
 
-def _link(body: bytes) -> RawLink:  # noqa: C901 - one branch for each attribute
+def _link(body: bytes) -> RawLink:  # noqa: C901, PLR0915 - one branch for each attribute
     _family, _type, index, flags, _change = _IFINFO.unpack_from(body)
     name = kind = mac = alias = ""
     operstate = "unknown"
-    mtu = master = lower = group = 0
+    mtu = master = lower = group = named = 0
     lower_nsid: int | None = None
     bridge: dict[str, int] = {}
     port: dict[str, int] = {}
     af_spec = b""
     altnames: tuple[str, ...] = ()
-    permanent_mac = parent = bus = ""
+    permanent_mac = parent = bus = part_of = ""
+    details: Kind | None = None
     for attribute, value in attributes(body, _IFINFO.size):
         if attribute == _IFLA_IFNAME:
             name = _text(value)
@@ -241,13 +248,18 @@ def _link(body: bytes) -> RawLink:  # noqa: C901 - one branch for each attribute
             kind = _text(info.get(_IFLA_INFO_KIND, b""))
             if kind == "bridge":
                 bridge = _bridge(info.get(_IFLA_INFO_DATA, b""))
-            if _text(info.get(_IFLA_INFO_SLAVE_KIND, b"")) == "bridge":
+            details, named = kinds.read(kind, info.get(_IFLA_INFO_DATA, b""))
+            part_of = _text(info.get(_IFLA_INFO_SLAVE_KIND, b""))
+            if part_of == "bridge":
                 port = _named_numbers(info.get(_IFLA_INFO_SLAVE_DATA, b""), _PORT_NAMES)
     if not kind and flags & 0x8:
         kind = "loopback"
+    if kind == "vxlan":
+        # Of one that lies on no link the kernel says its own index (dev_get_iflink()).
+        lower = named
     return RawLink(
         index, name, kind, mtu, mac, flags, operstate, alias, master, lower, lower_nsid, group, bridge, port,
-        af_spec, altnames, permanent_mac, (bus, parent),
+        af_spec, altnames, permanent_mac, (bus, parent), details, part_of,
     )  # fmt: skip
 
 

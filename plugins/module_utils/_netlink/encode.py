@@ -22,7 +22,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from .._errors import Missing
+from .._kinds import Kind
 from .._model import Address, NextHop, Route, Vlan
+from . import kinds
 from .decode import IFF_UP, ROUTE_TYPES, SCOPES
 from .session import Session
 
@@ -42,7 +44,7 @@ _RTMSG = struct.Struct("=BBBBBBBBI")
 _CACHEINFO = struct.Struct("=IIII")
 _U32 = struct.Struct("=I")
 _HEADER = struct.Struct("=HH")
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 5, 10, 18
 _IFLA_IFALIAS, _IFLA_GROUP, _IFLA_NET_NS_FD = 20, 27, 28
 _IFLA_PROP_LIST, _IFLA_ALT_IFNAME, _NLA_F_NESTED = 52, 53, 0x8000
 _IFLA_INFO_KIND, _IFLA_INFO_DATA, _VETH_INFO_PEER = 1, 2, 1
@@ -129,6 +131,35 @@ def add_bridge(
         attributes.append(["IFLA_GROUP", group])
     body = _message("ifinfmsg", {"index": index}, [*attributes, ["IFLA_LINKINFO", _bridge_info(settings)]])
     session.request(_RTM_NEWLINK, _NLM_F_CREATE | _NLM_F_EXCL, body)
+
+
+def add_link(
+    session: Session,
+    name: str,
+    kind: Kind,
+    lower: int,
+    namespace_fd: int,
+    settings: tuple[int, str, int] = (0, "", 0),
+    group: int = 0,
+) -> None:
+    """Make a link of a kind in the namespace of ``namespace_fd``, on the one with the index ``lower`` (0: on none).
+
+    That one, or what the packets of a VXLAN go through, is in the session's namespace. ``settings`` as of a veth's end.
+    """
+    mtu, mac, index = settings
+    attributes = [_string(_IFLA_IFNAME, name), _number(_IFLA_NET_NS_FD, namespace_fd)]
+    if lower and kind.name != "vxlan":
+        attributes.append(_number(_IFLA_LINK, lower))
+    if mtu:
+        attributes.append(_number(_IFLA_MTU, mtu))
+    if mac:
+        attributes.append(_attribute(_IFLA_ADDRESS, bytes.fromhex(mac.replace(":", ""))))
+    if group:
+        attributes.append(_number(_IFLA_GROUP, group))
+    data = kinds.write(kind, lower)
+    info = _string(_IFLA_INFO_KIND, kind.name) + (_attribute(_IFLA_INFO_DATA, data) if data else b"")
+    attributes.append(_attribute(_IFLA_LINKINFO, info))
+    session.request(_RTM_NEWLINK, _NLM_F_CREATE | _NLM_F_EXCL, _link(index, *attributes))
 
 
 def set_bridge(session: Session, index: int, settings: dict[str, int]) -> None:

@@ -659,9 +659,9 @@ BAD_OPTIONS = [
     (_options.ns_link, {**LINK, "device": {"name": None, "mac": None}}, "device", "lacks what it is"),
     (
         _options.ns_link,
-        {**LINK, "namespace": None, "state": "absent"},
-        "namespace",
-        "is missing: a device that shall go",
+        {**LINK, "vlan": {"link": "e0", "id": 5}, "dummy": True},
+        "vlan",
+        "is one thing: leave out all but one of dummy and vlan",
     ),
     (
         _options.ns_route,

@@ -35,6 +35,7 @@ _SETTINGS = settings(
 
 
 #: Devices of the host that a document may take.
+KINDS = ("dummy", "vlan", "macvlan", "ipvlan", "vxlan", "vrf")
 DEVICES = ("nic0", "nic1")
 
 
@@ -99,6 +100,8 @@ def shape(state: State) -> dict[str, Any]:
                     link.altnames,
                     link.mac if link.name in DEVICES else "",
                     link.peer,
+                    link.details,
+                    link.vrf,
                     sorted(link.addresses),
                     _primaries(link),
                     link.bridge,
@@ -123,7 +126,7 @@ def _primaries(link: Any) -> dict[Any, Address]:
 
 
 @_SETTINGS
-@given(first=documents(devices=DEVICES), second=documents(devices=DEVICES))
+@given(first=documents(devices=DEVICES, kinds=KINDS), second=documents(devices=DEVICES, kinds=KINDS))
 def test_a_plan_leads_to_where_no_plan_is_needed(first: Document, second: Document) -> None:
     start = fresh(wanted(first), wanted(second))
     between = applied(start, plan(wanted(first), start))
@@ -138,7 +141,7 @@ def test_a_plan_leads_to_where_no_plan_is_needed(first: Document, second: Docume
 
 
 @_SETTINGS
-@given(first=documents(devices=DEVICES), second=documents(devices=DEVICES))
+@given(first=documents(devices=DEVICES, kinds=KINDS), second=documents(devices=DEVICES, kinds=KINDS))
 def test_undoing_the_steps_of_a_plan_in_reverse_leads_back(first: Document, second: Document) -> None:
     start = fresh(wanted(first), wanted(second))
     between = applied(start, plan(wanted(first), start))
@@ -168,7 +171,7 @@ def test_undoing_the_steps_of_a_plan_in_reverse_leads_back(first: Document, seco
 
 
 @_SETTINGS
-@given(first=documents(devices=DEVICES), second=documents(devices=DEVICES))
+@given(first=documents(devices=DEVICES, kinds=KINDS), second=documents(devices=DEVICES, kinds=KINDS))
 def test_planning_changes_no_input(first: Document, second: Document) -> None:
     start = fresh(wanted(first), wanted(second))
     between = applied(start, plan(wanted(first), start))
