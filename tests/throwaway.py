@@ -336,8 +336,8 @@ def _stack(namespace: str | None) -> dict[str, Any]:
             "links": {link["ifname"]: _link(link) for link in links},
             "IPv4 routes": _sorted(routes4),
             "IPv6 routes": _sorted(route for route in routes6 if not route["dst"].startswith(_WITH_CARRIER)),
-            "IPv4 rules": _sorted(rules4),
-            "IPv6 rules": _sorted(rules6),
+            "IPv4 rules": rules4,
+            "IPv6 rules": rules6,
             "sysctls": sysctls(None),
             "firewall": firewall(None),
         }

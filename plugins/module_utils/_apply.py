@@ -39,7 +39,7 @@ from ._kernel import unfollowed
 from ._machine import Machine
 from ._model import BIRTH_GROUP, IPV6_MIN_MTU, NO_VLANS, Endpoint, Remembered, Route, State, lab_of
 from ._nat import IPTABLES
-from ._netlink import conf, decode, encode
+from ._netlink import conf, decode, encode, rules
 from ._netlink.session import Session
 from ._plan import Plan
 from ._renames import devices_of, followed, inherited, once
@@ -249,6 +249,9 @@ class Application:
             return change.end in self._confs_at_home
         if isinstance(change, c.MoveLink):
             return change.to in self._half_moved
+        if isinstance(change, c.SetRules):
+            # The way back looks at what is there.
+            return True
         if not isinstance(change, (c.SetLink, c.SetBridge, c.SetPort, c.SetVlans)):
             return False
         try:
@@ -428,6 +431,7 @@ class Application:
             c.AddRoute: self._add_route,
             c.ReplaceRoute: self._replace_route,
             c.RemoveRoute: self._remove_route,
+            c.SetRules: self._set_rules,
             c.SetNat: self._set_nat,
             c.RestoreNat: self._restore_nat,
             c.SetSysctl: self._set_sysctl,
@@ -704,6 +708,9 @@ class Application:
 
     def _remove_route(self, change: c.RemoveRoute) -> None:
         encode.remove_route(self._machine.session(change.namespace), change.route, self._indexes[change.namespace])
+
+    def _set_rules(self, change: c.SetRules) -> None:
+        rules.replace(self._machine.session(change.namespace), change.before, change.rules)
 
     def _set_nat(self, change: c.SetNat) -> None:
         with self._machine.entered(change.namespace):

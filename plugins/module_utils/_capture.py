@@ -14,6 +14,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ._capture_nat import capture_nat
+from ._capture_rules import capture_rules
 from ._document_routes import ROUTE_TYPES
 from ._kernel import mark_of, smallest_mtu
 from ._model import (
@@ -116,12 +117,19 @@ def _namespace(state: State, namespace: Namespace, ends: set[Endpoint], lab: str
         if sayable.get(route.key) is route
         if (namespace.name != HOST and route.protocol in STATIC_ROUTE_PROTOCOLS) or str(route) in ours
     ]
+    rules = capture_rules(namespace, {entry.after for entry in remembered if entry.kind == "rule"})
     sysctls = {
         name_of(entry.object): namespace.sysctls[entry.object]
         for entry in remembered
         if entry.kind == "sysctl" and namespace.sysctls.get(entry.object) is not None
     }
-    parts = (("interfaces", interfaces), ("bridges", bridges), ("routes", routes), ("sysctls", sysctls))
+    parts = (
+        ("interfaces", interfaces),
+        ("bridges", bridges),
+        ("routes", routes),
+        ("rules", rules),
+        ("sysctls", sysctls),
+    )
     for key, value in parts:
         if value:
             body[key] = value

@@ -6,7 +6,8 @@
 
 Everything is checked that can be checked without looking at the host. All problems are collected and told at once,
 each with the path of the key that it stands at. What stands under a namespace has readers of its own in
-_document_interfaces.py, _document_routes.py and _document_nat.py, and probes in _document_probes.py.
+_document_interfaces.py, _document_routes.py, _document_rules.py and _document_nat.py, and so have probes in
+_document_probes.py.
 
 Private to the collection: no stable interface.
 """
@@ -21,6 +22,7 @@ from ._document_nat import BACKENDS, read_dnat, read_snat
 from ._document_nodes import NODE_KEYS, Node, read_attach, read_hostname, read_machine, read_node
 from ._document_probes import read_probes
 from ._document_routes import read_routes, read_sysctls
+from ._document_rules import read_rules
 from ._document_services import read_services
 from ._errors import Problem
 from ._model import (
@@ -46,6 +48,7 @@ _NAMESPACE_KEYS = (
     "interfaces",
     "bridges",
     "routes",
+    "rules",
     "snat",
     "dnat",
     "nat_backend",
@@ -143,6 +146,7 @@ def _namespace(reader: Reader, name: str, body: Mapping[str, Any], path: str, la
         loopback.mtu = LOOPBACK_MTU if loopback.mtu is None else loopback.mtu
         loopback.purge = True
     wanted.routes = read_routes(reader, body.get("routes"), f"{path}.routes")
+    wanted.rules = read_rules(reader, body.get("rules"), f"{path}.rules")
     wanted.sysctls = read_sysctls(reader, body.get("sysctls"), f"{path}.sysctls")
     wanted.services = read_services(reader, body.get("services"), f"{path}.services", name, lab)
     wanted.node = read_hostname(reader, body.get("hostname"), f"{path}.hostname") if wanted.create else {}

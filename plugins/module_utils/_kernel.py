@@ -55,6 +55,7 @@ def copy(state: State) -> State:
                     for link in namespace.links.values()
                 },
                 routes=list(namespace.routes),
+                rules=list(namespace.rules),
                 sysctls=dict(namespace.sysctls),
                 nat=dict(namespace.nat),
             )
@@ -463,6 +464,14 @@ def _remove_route(state: State, change: c.RemoveRoute) -> list[c.Change]:
     return [c.AddRoute(change.namespace, change.route, append=any(r.key == change.route.key for r in routes))]
 
 
+def _set_rules(state: State, change: c.SetRules) -> list[c.Change]:
+    # Rules know interfaces by name, and stay whatever comes of these.
+    namespace = state.namespaces[change.namespace]
+    places = {rule.place for rule in (*change.before, *change.rules)}
+    namespace.rules = [rule for rule in namespace.rules if rule.place not in places] + list(change.rules)
+    return [c.SetRules(change.namespace, change.before, change.rules)]
+
+
 def _set_nat(state: State, change: c.SetNat) -> list[c.Change]:
     nat = state.namespaces[change.namespace].nat
     if change.rules:
@@ -634,6 +643,7 @@ _EFFECTS: dict[type, Callable[..., list[c.Change]]] = {
     c.AddRoute: _add_route,
     c.ReplaceRoute: _replace_route,
     c.RemoveRoute: _remove_route,
+    c.SetRules: _set_rules,
     c.SetNat: _set_nat,
     c.RestoreNat: _restore,
     c.SetSysctl: _set_sysctl,

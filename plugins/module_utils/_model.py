@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Union
 
 from ._nat import NatRule
+from ._rules import Rule
 from ._service import Definition, Service, ServiceKey
 
 #: The name of the network namespace in which the module itself was started.
@@ -338,6 +339,8 @@ class Namespace:
     inode: int = 0
     links: dict[str, Link] = field(default_factory=dict)
     routes: list[Route] = field(default_factory=list)
+    #: The policy rules of both families, in the kernel's order within one family and priority.
+    rules: list[Rule] = field(default_factory=list)
     #: Only the sysctls that were asked for; None: the key does not exist here.
     sysctls: dict[str, str | None] = field(default_factory=dict)
     #: Only its mark was looked at; links, routes and sysctls were not.
@@ -365,11 +368,11 @@ class Remembered(NamedTuple):
     ``before`` equals ``after`` where another lab had made it so already.
     """
 
-    #: address, route, mtu, mac, up, master, sysctl; attached: the name of a namespace; port: the settings that go with
-    #: a master; lost address, lost route: what a change took along, which ``after`` names; consequence: a sysctl that
-    #: the kernel set along with one of the lab's, and that setting that one back does not restore; conf: the sysctls
-    #: that a device has lost with IPv6, as ``before`` has them (IFLA_AF_SPEC); device: all that a device of the host
-    #: had before it was moved to ``after``. It names no devices, as it is found again by its mark.
+    #: address, route, rule, mtu, mac, up, master, sysctl; attached: the name of a namespace; port: the settings that go
+    #: with a master; lost address, lost route: what a change took along, which ``after`` names; consequence: a sysctl
+    #: that the kernel set along with one of the lab's, and that setting that one back does not restore; conf: the
+    #: sysctls that a device has lost with IPv6, as ``before`` has them (IFLA_AF_SPEC); device: all that a device of the
+    #: host had before it was moved to ``after``. It names no devices, as it is found again by its mark.
     kind: str
     namespace: str
     inode: int
@@ -513,6 +516,14 @@ class WantedRoute(NamedTuple):
     path: str
 
 
+class WantedRule(NamedTuple):
+    """A policy rule that shall be; or one that shall not be, of which only the keys in ``said`` are said."""
+
+    value: Rule
+    path: str
+    said: frozenset[str] = frozenset()
+
+
 class WantedSysctl(NamedTuple):
     key: str
     value: str
@@ -619,6 +630,9 @@ class WantedNamespace:
     routes: list[WantedRoute] = field(default_factory=list)
     purge_routes: bool = False
     absent_routes: list[WantedRoute] = field(default_factory=list)
+    rules: list[WantedRule] = field(default_factory=list)
+    purge_rules: bool = False
+    absent_rules: list[WantedRule] = field(default_factory=list)
     sysctls: dict[str, WantedSysctl] = field(default_factory=dict)
     nat: WantedNat | None = None
     #: Where the namespace comes from, if something else has made it and it only gets this name.

@@ -17,6 +17,7 @@ from ._document_nat import read_dnat, read_snat
 from ._document_nodes import read_attach
 from ._document_probes import read_probes
 from ._document_routes import read_routes, read_sysctls
+from ._document_rules import read_rules
 from ._document_services import read_service_names, read_services
 from ._errors import InvalidInput, Problem
 from ._model import (
@@ -170,6 +171,22 @@ def ns_route(options: Options) -> Wanted:
     else:
         namespace.routes = routes
         namespace.purge_routes = options["purge"]
+    reader.done()
+    return wanted
+
+
+def ns_rule(options: Options) -> Wanted:
+    reader = Reader()
+    wanted = _wanted(reader, options)
+    namespace = _one_namespace(reader, options, wanted)
+    absent = options["state"] == "absent"
+    rules = read_rules(reader, options["rules"], "rules", only_matches=absent)
+    if absent:
+        namespace.absent_rules = rules
+        if options["purge"]:
+            reader.problem("purge", "goes with 'state: present': it removes what 'rules' does not name")
+    else:
+        namespace.rules, namespace.purge_rules = rules, options["purge"]
     reader.done()
     return wanted
 

@@ -79,6 +79,11 @@ class Memories:
             self._planner.result.shared.append(self.without_the_lab(memory))
         return True
 
+    def is_alone(self, memory: Remembered) -> bool:
+        """Has this lab made the thing, and does no other one need it?"""
+        made = (entry for entry in self._entries if entry[:4] == memory[:4])
+        return any(entry.before is None for entry in made) and not self._claims.get(memory[:4])
+
     def without_the_lab(self, memory: Remembered) -> Remembered:
         """With what a sysctl would be without the lab, which may have set one already that it follows."""
         noted = (entry for step in self._planner.result.steps for entry in step.remember)
@@ -299,8 +304,9 @@ class Memories:
             return entry.object in wanted.sysctls
         if entry.kind == "consequence":
             return any(consequence(entry.object, key, "1") is not None for key in wanted.sysctls)
-        if entry.kind == "route":
-            return any(str(item.value.key) == entry.object for item in wanted.routes)
+        if entry.kind in ("route", "rule"):
+            routes = {str(item.value.key) for item in wanted.routes}
+            return entry.object in (routes if entry.kind == "route" else {str(item.value) for item in wanted.rules})
         if entry.kind in ("master", "port"):
             return any(link.bridge and entry.object in link.bridge.ports for link in wanted.links.values())
         if entry.kind == "up" and entry.before == "down" != entry.after and self._uses(entry):
@@ -327,6 +333,8 @@ class Memories:
             self._put_sysctl_back(entry, namespace)
         elif entry.kind in ("route", "lost route"):
             self._put_route_back(entry, namespace)
+        elif entry.kind == "rule":
+            self._planner.rules.put_back(entry, namespace)
         else:
             end = Endpoint(namespace.name, entry.object.split(" ", 1)[0])
             link = namespace.links.get(end.interface)
@@ -538,8 +546,11 @@ class Memories:
 def _rank(entry: Remembered) -> tuple[int, int]:
     """What leads to the gateways of routes is added before these. A device has no sysctls of IPv6 below its MTU.
 
-    Sysctls go back after those that they follow. Routes go before the addresses and the gateways that they need.
+    Sysctls go back after those that they follow. Routes go before the addresses and the gateways that they need, and
+    rules before the routes to which they lead.
     """
+    if entry.kind == "rule":
+        return -3, 0
     if entry.kind == "route":
         return -2, " via " not in (entry.after or "")
     if entry.kind == "mtu":
@@ -581,6 +592,8 @@ def _is_there(state: State, entry: Remembered) -> bool:
         return False
     if entry.kind == "route":
         return any(str(route) == entry.after and not hindrance(namespace, route) for route in namespace.routes)
+    if entry.kind == "rule":
+        return any(str(rule) == entry.after for rule in namespace.rules)
     link = namespace.links.get(device_of(entry))
     if link is None:
         return False

@@ -52,10 +52,11 @@ def _stack(name: str | None) -> dict[str, Any]:
                 for way in (route, *route.get("nexthops", ())):
                     way["flags"] = sorted(set(way.get("flags", ())) - {"linkdown"})
                 routes.append(json.dumps(route, sort_keys=True))
+    rules = {family: ip_json(name, family, "-details", "rule", "show") for family in ("-4", "-6")}
     watched = sysctls(
         name, r"^net\.ipv[46]\.(ip_forward|icmp_echo_ignore_all|conf\.(all|lo|[eh]\d)\.(forwarding|rp_filter))$"
     )
-    return {"links": links, "routes": sorted(routes), "sysctls": watched, "firewall": firewall(name)}
+    return {"links": links, "routes": sorted(routes), "rules": rules, "sysctls": watched, "firewall": firewall(name)}
 
 
 def _is_link_local(address: dict[str, Any]) -> bool:

@@ -45,6 +45,7 @@ _SYSCTLS = (
 
 #: "route show table all" shows those of IPv6 too, "rule show" does not.
 _IP = (["ip", "-json", "-details", "-batch", "-"], "address show\nroute show table all\nrule show\n")
+_IP6 = (["ip", "-6", "-json", "-details", "-batch", "-"], "rule show\n")
 
 
 def look() -> dict[str, Any]:
@@ -110,7 +111,7 @@ class _Asked(NamedTuple):
 
 def _ask() -> _Asked:
     """Start the programs in the namespace that this thread is in, and read the rest meanwhile."""
-    commands = {"ip": _IP}
+    commands = {"ip": _IP, "ip -6": _IP6}
     for family in ("ip", "ip6"):
         # Listing a table that is not there makes it.
         with contextlib.suppress(FileNotFoundError):
@@ -160,7 +161,7 @@ def _stack(asked: _Asked) -> dict[str, Any]:
     return {
         "links": {link["ifname"]: _link(link) for link in links},
         "routes": sorted(filter(None, map(_route, routes))),
-        "rules": rules,
+        "rules": {"IPv4": rules, "IPv6": json_arrays(said["ip -6"], 1)[0]},
         "sysctls": asked.sysctls,
         "nft": asked.nft.splitlines(),
         # A table that holds no rules says nothing: it stays until its namespace goes.

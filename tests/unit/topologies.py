@@ -113,6 +113,7 @@ def documents(
         draw_more.append({"to": "203.0.113.0/24", "type": "prohibit", "metric": 7, "table": 77})
         namespaces[namespace]["routes"] += draw(_subset(draw_more))
     for body in namespaces.values():
+        _add_rules(draw, body)
         _add_nat(draw, body)
         body["routes"] = _without_twins(draw(st.permutations(body["routes"])))
     if not any(namespaces["host"].values()):
@@ -284,6 +285,30 @@ def _add_routes(draw: st.DrawFn, namespaces: dict[str, Any], number: int, side: 
     if {"to": f"172.20.{number}.0/24", "via": f"10.88.{number}.1"} in chosen:
         chosen.append({"to": f"10.88.{number}.1/32", "dev": interface})
     routes += chosen
+
+
+#: Policy rules, some of which have one priority, where their order counts. Some say less than others: by what they say
+#: the kernel takes others for them.
+_RULES: list[Document] = [
+    {"priority": 100, "from": "10.0.0.0/8", "table": 100},
+    {"priority": 100, "from": "10.0.0.0/8", "iif": "e0", "table": 100},
+    {"priority": 100, "from": "10.0.0.0/8", "iif": "e0", "table": 100, "not": True},
+    {"priority": 100, "table": 100},
+    {"priority": 100, "to": "172.16.0.0/12", "table": "default"},
+    {"priority": 100, "to": "2001:db8::/32", "table": 300},
+    {"priority": 110, "fwmark": "0x1/0xff", "type": "prohibit"},
+    {"priority": 110, "fwmark": 7, "oif": "e1", "family": "ipv6", "type": "blackhole"},
+    {"priority": 120, "table": "main", "suppress_prefixlength": 0},
+    {"priority": 120, "table": "main"},
+    {"priority": 120, "ipproto": "tcp", "dport": "80-89", "sport": 1024, "table": 70000},
+    {"priority": 130, "tos": "0x10", "uidrange": "1000-1999", "type": "unreachable"},
+    {"priority": 40000, "l3mdev": True},
+]
+
+
+def _add_rules(draw: st.DrawFn, body: Document) -> None:
+    if draw(st.integers(0, 2)) == 0:
+        body["rules"] = draw(_subset(_RULES))
 
 
 def _add_nat(draw: st.DrawFn, body: Document) -> None:

@@ -25,6 +25,7 @@ from ansible_collections.nslab.netns.plugins.module_utils._model import (
     Wanted,
 )
 from ansible_collections.nslab.netns.plugins.module_utils._plan import Plan, plan
+from ansible_collections.nslab.netns.plugins.module_utils._rules import groups
 from ansible_collections.nslab.netns.plugins.module_utils._sysctl_keys import generic_key, interface_of
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, documents, routed
 from hypothesis import HealthCheck, given, settings
@@ -108,6 +109,7 @@ def shape(state: State) -> dict[str, Any]:
                 for link in namespace.links.values()
             },
             "routes": sorted(map(str, namespace.routes)),
+            "rules": groups(namespace.rules),
             "nat": namespace.nat,
         }
         for name, namespace in state.namespaces.items()
