@@ -35,11 +35,12 @@ from . import _node as node
 from . import _services as services
 from . import _sysctl as sysctl
 from ._errors import KernelError, NslabError, StepFailed
+from ._impairment import NO_NETEM
 from ._kernel import unfollowed
 from ._machine import Machine
 from ._model import BIRTH_GROUP, IPV6_MIN_MTU, NO_VLANS, Endpoint, Remembered, Route, State, lab_of
 from ._nat import IPTABLES
-from ._netlink import conf, decode, encode, rules
+from ._netlink import conf, decode, encode, qdiscs, rules
 from ._netlink.session import Session
 from ._plan import Plan
 from ._renames import devices_of, followed, inherited, once
@@ -425,6 +426,7 @@ class Application:
             c.RestoreConf: self._restore_home_conf,
             c.SetLink: self._set_link,
             c.SetUp: self._set_up,
+            c.SetImpairment: self._set_impairment,
             c.AddAddress: self._add_address,
             c.ReplaceAddress: self._add_address,
             c.RemoveAddress: self._remove_address,
@@ -684,6 +686,14 @@ class Application:
     def _set_up(self, change: c.SetUp) -> None:
         encode.set_link(self._machine.session(change.end.namespace), self._index(change.end), up=change.up)
 
+    def _set_impairment(self, change: c.SetImpairment) -> None:
+        session, index = self._machine.session(change.end.namespace), self._index(change.end)
+        if change.impairment:
+            with _saying_what_the_kernel_lacks(errno.ENOENT, NO_NETEM):
+                qdiscs.set_impairment(session, index, change.impairment)
+        elif change.before:
+            qdiscs.remove_impairment(session, index, change.before.handle)
+
     def _add_address(self, change: c.AddAddress) -> None:
         encode.add_address(self._machine.session(change.end.namespace), self._index(change.end), change.address)
 
@@ -829,13 +839,13 @@ def _await_peer(session: Session, route: Route) -> bool:
 
 
 @contextlib.contextmanager
-def _saying_what_the_kernel_lacks() -> Iterator[None]:
+def _saying_what_the_kernel_lacks(number: int = errno.EOPNOTSUPP, what: str = NO_VLANS) -> Iterator[None]:
     """Of bridges and ports the kernel lacks only VLANs, and then says no more than that it does not support it."""
     try:
         yield
     except KernelError as error:
-        if error.number == errno.EOPNOTSUPP:
-            raise NslabError(f"{error}: {NO_VLANS}") from error
+        if error.number == number:
+            raise NslabError(f"{error}: {what}") from error
         raise
 
 

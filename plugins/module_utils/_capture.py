@@ -36,6 +36,7 @@ from ._model import (
     Link,
     Namespace,
     NextHop,
+    Remembered,
     Route,
     State,
     Vlan,
@@ -93,16 +94,7 @@ def _namespace(state: State, namespace: Namespace, ends: set[Endpoint], lab: str
                 interfaces[link.name] = settings
         elif link.origin(lab) and namespace.name != HOST:
             interfaces[link.name] = _device(state, link, lab)
-    for entry in remembered:
-        if entry.kind == "address":
-            name, _space, text = entry.object.partition(" ")
-            carried = namespace.links[name].addresses if name in namespace.links else []
-            found = next((address for address in carried if address.address == text), None)
-            if found:
-                interfaces.setdefault(name, {}).setdefault("addresses", []).append(_address(found))
-        elif entry.kind in ("mtu", "mac", "up") and entry.object in namespace.links:
-            live = getattr(namespace.links[entry.object], entry.kind)
-            interfaces.setdefault(entry.object, {})[entry.kind] = live
+    _add_remembered(interfaces, namespace, remembered)
     bridges = {
         link.name: _bridge(state, namespace, link)
         for link in namespace.links.values()
@@ -147,6 +139,21 @@ def _namespace(state: State, namespace: Namespace, ends: set[Endpoint], lab: str
     }
     more = {"services": services} if services else {}
     return {**body, **capture_nat(next(iter(namespace.nat.values()), ())), **node, **more}
+
+
+def _add_remembered(interfaces: Document, namespace: Namespace, remembered: list[Remembered]) -> None:
+    """What the lab has set on interfaces that are not its own."""
+    for entry in remembered:
+        name, _space, text = entry.object.partition(" ")
+        link = namespace.links.get(name)
+        if entry.kind == "address":
+            found = next((address for address in (link.addresses if link else ()) if address.address == text), None)
+            if found:
+                interfaces.setdefault(name, {}).setdefault("addresses", []).append(_address(found))
+        elif entry.kind == "impairment" and link and link.impairment and link.impairment.is_sayable:
+            interfaces.setdefault(name, {})["impairment"] = link.impairment.words
+        elif entry.kind in ("mtu", "mac", "up") and link:
+            interfaces.setdefault(name, {})[entry.kind] = getattr(link, entry.kind)
 
 
 def _service(definition: Definition) -> Document:
@@ -195,6 +202,8 @@ def _interface(link: Link, default_mtu: int) -> Document:
         body["mtu"] = link.mtu
     if not link.up:
         body["up"] = False
+    if link.impairment and link.impairment.is_sayable and link.kind != "bridge":
+        body["impairment"] = link.impairment.words
     return body
 
 

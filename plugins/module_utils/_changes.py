@@ -16,6 +16,7 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Union
 
+from ._impairment import Impairment
 from ._model import (
     BRIDGE_SETTINGS,
     DEFAULT_MTU,
@@ -38,7 +39,8 @@ class Description(NamedTuple):
     """How a change reads. ``before`` and ``after`` are the object as one line each; "" where it is not there."""
 
     action: str  # add, remove, change, move
-    #: namespace, veth, bridge, port, link, address, route, rule, snat, dnat, nat, sysctl, hostname, file, service
+    #: namespace, veth, bridge, port, link, address, route, rule, impairment, snat, dnat, nat, sysctl, hostname, file,
+    #: service
     object: str
     namespace: str
     name: str
@@ -322,6 +324,22 @@ class SetUp(NamedTuple):
         return Description("change", "link", *self.end, was, f"link {self.end} {after}")
 
 
+class SetImpairment(NamedTuple):
+    """Let a link do this to what it sends, or nothing (None)."""
+
+    end: Endpoint
+    impairment: Impairment | None
+    before: Impairment | None = None
+    path: str = ""
+
+    def describe(self) -> Description:
+        action = "remove" if self.impairment is None else "change" if self.before else "add"
+        before, after = (f"impairment {self.end} {item}" if item else "" for item in (self.before, self.impairment))
+        if before == after and self.before and self.impairment:
+            before, after = (f"{before} handle {item.handle >> 16:x}:" for item in (self.before, self.impairment))
+        return Description(action, "impairment", *self.end, before, after)
+
+
 class AddAddress(NamedTuple):
     end: Endpoint
     address: Address
@@ -578,6 +596,7 @@ Change = Union[
     RestoreConf,
     SetLink,
     SetUp,
+    SetImpairment,
     AddAddress,
     ReplaceAddress,
     RemoveAddress,

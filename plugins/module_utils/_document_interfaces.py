@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ._document_impairments import read_impairment
 from ._model import (
     BRIDGE_SETTINGS,
     FORWARD_DELAY,
@@ -37,6 +38,7 @@ from ._model import (
 from ._reader import Reader, holds_ipv4, join, show
 
 _INTERFACE_KEYS = ("addresses", "mtu", "mac", "up")
+_WIRE_KEYS = ("device", "impairment")
 _DEVICE_KEYS = ("name", "mac", "path", "force")
 _BRIDGE_KEYS = (*_INTERFACE_KEYS, *BRIDGE_SETTINGS, "ports")
 _PORT_KEYS = (*PORT_SETTINGS, "vlans")
@@ -47,11 +49,11 @@ _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
 
 
 def read_interface(reader: Reader, name: str, value: Any, path: str) -> WantedLink:
-    """What an interface carries: ``{addresses, mtu, mac, up}``, and the ``device`` that it is.
+    """What an interface carries: ``{addresses, mtu, mac, up, impairment}``, and the ``device`` that it is.
 
     ``path`` may be empty: the keys are options then.
     """
-    body = reader.mapping(value, path, (*_INTERFACE_KEYS, "device"))
+    body = reader.mapping(value, path, (*_INTERFACE_KEYS, *_WIRE_KEYS))
     link = WantedLink(name, path)
     if body.get("device") is not None:
         link.device = read_device(reader, body["device"], join(path, "device"))
@@ -63,6 +65,7 @@ def read_interface(reader: Reader, name: str, value: Any, path: str) -> WantedLi
         link.mac = _mac(reader, body["mac"], join(path, "mac"))
     if body.get("up") is not None:
         link.up = reader.boolean(body["up"], join(path, "up"))
+    link.impairment = read_impairment(reader, body.get("impairment"), join(path, "impairment"))
     link.addresses = read_addresses(reader, body.get("addresses"), join(path, "addresses"))
     # The kernel's own default, which is the same as none.
     link.addresses = [

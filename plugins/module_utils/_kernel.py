@@ -232,6 +232,7 @@ def _remove_link(state: State, change: c.RemoveLink) -> list[c.Change]:
         undo += [c.AddAddress(end, address) for address in link.addresses]
         if link.up:
             undo.append(c.SetUp(end, True))
+        undo += _impaired_again(end, link)
     undo += own + [step for end in dict.fromkeys(bridges) for step in _adjust_mtu(state, end)]
     for end, (_link, routes) in zip(ends, gone):
         undo += [c.AddRoute(end.namespace, route) for route in _in_adding_order(routes)]
@@ -284,6 +285,9 @@ def _move_link(state: State, change: c.MoveLink) -> list[c.Change]:
     if link.up:
         undo.append(c.SetUp(change.end, True))
     undo += [c.AddRoute(change.end.namespace, route) for route in _in_adding_order(lost)]
+    # Queueing disciplines end with the move (dev_shutdown()).
+    undo += _impaired_again(change.end, link)
+    link.impairment, link.other_qdisc = None, ""
     link.name = change.to.interface
     link.addresses = []
     link.kernel_addresses = ()
@@ -349,6 +353,16 @@ def _set_link(state: State, change: c.SetLink) -> list[c.Change]:
     if change.alias is not None:
         link.alias = change.alias
     return undo
+
+
+def _set_impairment(state: State, change: c.SetImpairment) -> list[c.Change]:
+    link = state.namespaces[change.end.namespace].links[change.end.interface]
+    before, link.impairment = link.impairment, change.impairment
+    return [c.SetImpairment(change.end, before, change.impairment)]
+
+
+def _impaired_again(end: Endpoint, link: Link) -> list[c.Change]:
+    return [c.SetImpairment(end, link.impairment)] if link.impairment else []
 
 
 def _set_up(state: State, change: c.SetUp) -> list[c.Change]:
@@ -637,6 +651,7 @@ _EFFECTS: dict[type, Callable[..., list[c.Change]]] = {
     c.RestoreConf: _restore_conf,
     c.SetLink: _set_link,
     c.SetUp: _set_up,
+    c.SetImpairment: _set_impairment,
     c.AddAddress: _add_address,
     c.ReplaceAddress: _replace_address,
     c.RemoveAddress: _remove_address,

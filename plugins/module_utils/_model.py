@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Union
 
+from ._impairment import Impairment
 from ._nat import NatRule
 from ._rules import Rule
 from ._service import Definition, Service, ServiceKey
@@ -303,6 +304,9 @@ class Link:
     #: What it is a part of that is no bridge, such as a bond; and what it lies on, as a VLAN does.
     controller: str = ""
     lower: str = ""
+    #: What it does to what it sends; and a queueing discipline that somebody else has set and that is no such thing.
+    impairment: Impairment | None = None
+    other_qdisc: str = ""
     #: A bridge that was seen to have another MTU than its ports', or was given one: it follows them no more.
     own_mtu: bool = field(default=False, compare=False)
     #: The kernel-made addresses (link-local, 127.0.0.1, ::1), which are never planned.
@@ -368,11 +372,12 @@ class Remembered(NamedTuple):
     ``before`` equals ``after`` where another lab had made it so already.
     """
 
-    #: address, route, rule, mtu, mac, up, master, sysctl; attached: the name of a namespace; port: the settings that go
-    #: with a master; lost address, lost route: what a change took along, which ``after`` names; consequence: a sysctl
-    #: that the kernel set along with one of the lab's, and that setting that one back does not restore; conf: the
-    #: sysctls that a device has lost with IPv6, as ``before`` has them (IFLA_AF_SPEC); device: all that a device of the
-    #: host had before it was moved to ``after``. It names no devices, as it is found again by its mark.
+    #: address, route, rule, mtu, mac, up, impairment, master, sysctl; attached: the name of a namespace; port: the
+    #: settings that go with a master; lost address, lost route: what a change took along, which ``after`` names;
+    #: consequence: a sysctl that the kernel set along with one of the lab's, and that setting that one back does not
+    #: restore; conf: the sysctls that a device has lost with IPv6, as ``before`` has them (IFLA_AF_SPEC); device: all
+    #: that a device of the host had before it was moved to ``after``. It names no devices, as it is found again by its
+    #: mark.
     kind: str
     namespace: str
     inode: int
@@ -568,6 +573,13 @@ class Device(NamedTuple):
         return f"with the MAC address {self.mac}" if self.mac else f"at {self.path}" if self.path else repr(self.name)
 
 
+class WantedImpairment(NamedTuple):
+    """What a link shall do to what it sends, which may be nothing."""
+
+    value: Impairment
+    path: str
+
+
 @dataclass
 class WantedLink:
     """A link that shall be so. What is None is not said and stays as it is."""
@@ -581,6 +593,7 @@ class WantedLink:
     #: Addresses that are not in ``addresses`` go.
     purge: bool = False
     bridge: WantedBridge | None = None
+    impairment: WantedImpairment | None = None
     #: It is this device of the host, which is moved here if it is not here yet.
     device: Device | None = None
 

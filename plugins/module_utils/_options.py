@@ -37,6 +37,15 @@ from ._reader import Reader
 
 Options = dict[str, Any]
 
+#: The option of the modules that impair links (the documentation fragment ``impairment``).
+IMPAIRMENT: Options = {
+    "type": "dict",
+    "options": {
+        **{word: {"type": "str"} for word in ("delay", "jitter", "loss", "duplicate", "reorder", "corrupt", "rate")},
+        "limit": {"type": "int"},
+    },
+}
+
 
 def netns(options: Options) -> Wanted:
     reader = Reader()
@@ -289,7 +298,7 @@ def _end(reader: Reader, options: Options, prefix: str, name_key: str = "name") 
 
 
 def _link(reader: Reader, options: Options, prefix: str, name: str) -> WantedLink:
-    settings = {key: options.get(key) for key in ("addresses", "mtu", "mac", "up")}
+    settings = {key: options.get(key) for key in ("addresses", "mtu", "mac", "up", "impairment")}
     return read_interface(reader, name, settings, prefix.rstrip("."))
 
 

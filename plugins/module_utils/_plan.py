@@ -15,7 +15,7 @@ The order of a plan, and the room that is left in it:
  6. ports leave and join bridges; addresses
  7. links come up, bridges last of all
  8. routes, those that make gateways reachable first; then policy rules, which go before routes
- 9. rules of translation, into the new backend before they leave the old one
+ 9. impairments of links; rules of translation, into the new backend before they leave the old one
 10. host names and files
 11. services, which end before all else when they go
 
@@ -63,6 +63,7 @@ from ._model import (
 from ._plan_bridges import Bridges
 from ._plan_connection import find_cut
 from ._plan_devices import Devices, completed
+from ._plan_impairments import Impairments
 from ._plan_memory import Memories
 from ._plan_nat import Nat
 from ._plan_nodes import Nodes
@@ -137,6 +138,7 @@ class Planner:
         self.nodes = Nodes(self)
         self.devices = Devices(self)
         self.rules = Rules(self)
+        self.impairments = Impairments(self)
         self.services = Services(self)
         self.wires: dict[Endpoint, Wire] = {end: wire for wire in wanted.wires for end in wire.ends}
         #: Namespaces that are taken for granted; what is in them is, too.
@@ -168,6 +170,7 @@ class Planner:
         self._restore_routes()
         self._set_routes()
         self.rules.set()
+        self.impairments.set()
         self.nat.set()
         self.nodes.set()
         self.services.set()

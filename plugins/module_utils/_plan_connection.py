@@ -72,6 +72,8 @@ def _way(state: State, connection: Connection) -> _Way | None:
     dev, via = _route(namespace, connection)
     if ipaddress.ip_address(connection.remote).is_link_local:
         dev, via = own, ""
+    if dev in namespace.links and _loses_all(namespace.links[dev]):
+        dev, via = "", ""
     return _Way(own, dev, via, frozenset(carriers(namespace, {own, dev} - {""})))
 
 
@@ -82,6 +84,10 @@ def _has(link: Link, address: str) -> bool:
 def _works(link: Link) -> bool:
     """Does what comes in by the link reach its address? What comes in by a port goes to the bridge."""
     return link.up and not link.master
+
+
+def _loses_all(link: Link) -> bool:
+    return link.impairment is not None and link.impairment.loses_all
 
 
 def _route(namespace: Namespace, connection: Connection) -> tuple[str, str]:
@@ -160,6 +166,7 @@ def carriers(namespace: Namespace, names: set[str]) -> set[str]:
         if name in namespace.links:
             below.add(namespace.links[name].lower)
         below = {other for other in below if other in namespace.links and namespace.links[other].up}
+        below = {other for other in below if not _loses_all(namespace.links[other])}
         open_ends |= below - found
         found |= below
     return found

@@ -346,6 +346,8 @@ class Memories:
                 self._put_master_back(entry, end, link)
             elif entry.kind in ("up", "mtu", "mac"):
                 self._put_setting_back(entry, end, link)
+            elif entry.kind == "impairment":
+                self._planner.impairments.put_back(entry, end, link)
 
     def _put_route_back(self, entry: Remembered, namespace: Namespace) -> None:
         if entry.kind == "lost route":
@@ -357,7 +359,7 @@ class Memories:
         if route:
             self._planner.do(c.RemoveRoute(namespace.name, route))
         elif entry.before is not None:
-            self._leave(entry, None)
+            self.leave(entry, None)
 
     def _keep(self, entry: Remembered) -> bool:
         """Go on remembering what was lost while another change, of this lab or of another one, stands in its way."""
@@ -412,7 +414,7 @@ class Memories:
         if address is None:
             return
         if _without_label(str(address)) != _without_label(entry.after or ""):
-            self._leave(entry, str(address))
+            self.leave(entry, str(address))
             return
         # The others of its subnet go with a primary one, and come again.
         followers = _secondaries(link, address)
@@ -441,7 +443,7 @@ class Memories:
         if now == entry.before:
             return
         if now != entry.after:
-            self._leave(entry, now)
+            self.leave(entry, now)
             return
         if link.master == (entry.before or ""):
             return
@@ -478,7 +480,7 @@ class Memories:
         if now == entry.after:
             self._planner.do(change)
         else:
-            self._leave(entry, now)
+            self.leave(entry, now)
 
     def _user(self, entry: Remembered) -> str:
         """Another lab that has added addresses or routes to the device of an entry; empty if there is none."""
@@ -502,7 +504,7 @@ class Memories:
             other.after for other in self._entries if other[1:4] == entry[1:4]
         }:
             if entry.before != entry.after or entry.kind == "consequence":
-                self._leave(entry, now)
+                self.leave(entry, now)
             return
         change = c.SetSysctl(namespace.name, entry.object, before, current)
         self._planner.do(change)
@@ -536,7 +538,7 @@ class Memories:
                 return implied
         return entry.before
 
-    def _leave(self, entry: Remembered, now: str | None) -> None:
+    def leave(self, entry: Remembered, now: str | None) -> None:
         self._planner.result.warnings.append(
             f"{entry.kind} {entry.namespace} {entry.object} was changed to {now!r} by somebody else since the lab "
             f"set it to {entry.after!r}; it is left as it is (it was {entry.before!r} before the lab)"

@@ -71,12 +71,17 @@ _MANY_WIRES = (
 
 @st.composite
 def documents(
-    draw: st.DrawFn, name: str = "lab", many: bool = False, most: int | None = None, devices: tuple[str, ...] = ()
+    draw: st.DrawFn,
+    name: str = "lab",
+    many: bool = False,
+    most: int | None = None,
+    devices: tuple[str, ...] = (),
+    impairments: bool = False,
 ) -> Document:
     """A valid topology document that the kernel takes.
 
     It is of up to four namespaces, or ``most``. ``many``: of up to twelve, with more wires between them. ``devices``:
-    those of the host that some of the namespaces may get.
+    those of the host that some of the namespaces may get. ``impairments``: the kernel has netem.
     """
     all_names, all_wires = (_MANY_NAMESPACES, _MANY_WIRES) if many else (_NAMESPACES, _WIRES)
     names = draw(st.lists(st.sampled_from(all_names), unique=True, max_size=most or len(all_names)))
@@ -112,13 +117,35 @@ def documents(
         draw_more = [{"to": "198.51.100.0/24", "type": "blackhole"}, {"to": "2001:db8:f::/48", "type": "unreachable"}]
         draw_more.append({"to": "203.0.113.0/24", "type": "prohibit", "metric": 7, "table": 77})
         namespaces[namespace]["routes"] += draw(_subset(draw_more))
+    links: list[Document] = [{"endpoints": list(ends)} for _number, ends in wires]
+    _add_impairments(draw, namespaces, links if impairments else [])
     for body in namespaces.values():
         _add_rules(draw, body)
         _add_nat(draw, body)
         body["routes"] = _without_twins(draw(st.permutations(body["routes"])))
     if not any(namespaces["host"].values()):
         del namespaces["host"]
-    return {"name": name, "namespaces": namespaces, "links": [{"endpoints": list(ends)} for _number, ends in wires]}
+    return {"name": name, "namespaces": namespaces, "links": links}
+
+
+#: Without loss, which would keep IPv6 from seeing whose addresses are.
+_IMPAIRMENTS: list[Document] = [
+    {"delay": "1ms"},
+    {"delay": "1ms", "jitter": "200us", "duplicate": "0.1%"},
+    {"delay": "2ms", "reorder": "10%", "limit": 2000},
+    {"rate": "10gbit"},
+    {"corrupt": "0.001%"},
+]
+
+
+def _add_impairments(draw: st.DrawFn, namespaces: dict[str, Any], links: list[Document]) -> None:
+    for link in links:
+        how = draw(st.integers(0, 3))
+        if how == 0:
+            link["impairment"] = draw(st.sampled_from(_IMPAIRMENTS))
+        elif how == 1:
+            namespace, interface = draw(st.sampled_from(link["endpoints"])).split(":")
+            namespaces[namespace]["interfaces"][interface]["impairment"] = draw(st.sampled_from(_IMPAIRMENTS))
 
 
 def _add_devices(draw: st.DrawFn, namespaces: dict[str, Any], names: list[str], devices: tuple[str, ...]) -> None:

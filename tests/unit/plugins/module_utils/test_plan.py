@@ -104,6 +104,7 @@ def shape(state: State) -> dict[str, Any]:
                     _primaries(link),
                     link.bridge,
                     link.master,
+                    link.impairment,
                     {"cost": VETH_PORT_COST, **link.port} if link.master else {},
                 )
                 for link in namespace.links.values()
@@ -125,7 +126,7 @@ def _primaries(link: Any) -> dict[Any, Address]:
 
 
 @_SETTINGS
-@given(first=documents(devices=DEVICES), second=documents(devices=DEVICES))
+@given(first=documents(devices=DEVICES, impairments=True), second=documents(devices=DEVICES, impairments=True))
 def test_a_plan_leads_to_where_no_plan_is_needed(first: Document, second: Document) -> None:
     start = fresh(wanted(first), wanted(second))
     between = applied(start, plan(wanted(first), start))
@@ -140,7 +141,7 @@ def test_a_plan_leads_to_where_no_plan_is_needed(first: Document, second: Docume
 
 
 @_SETTINGS
-@given(first=documents(devices=DEVICES), second=documents(devices=DEVICES))
+@given(first=documents(devices=DEVICES, impairments=True), second=documents(devices=DEVICES, impairments=True))
 def test_undoing_the_steps_of_a_plan_in_reverse_leads_back(first: Document, second: Document) -> None:
     start = fresh(wanted(first), wanted(second))
     between = applied(start, plan(wanted(first), start))
@@ -170,7 +171,7 @@ def test_undoing_the_steps_of_a_plan_in_reverse_leads_back(first: Document, seco
 
 
 @_SETTINGS
-@given(first=documents(devices=DEVICES), second=documents(devices=DEVICES))
+@given(first=documents(devices=DEVICES, impairments=True), second=documents(devices=DEVICES, impairments=True))
 def test_planning_changes_no_input(first: Document, second: Document) -> None:
     start = fresh(wanted(first), wanted(second))
     between = applied(start, plan(wanted(first), start))

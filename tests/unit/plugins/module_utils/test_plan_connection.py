@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _changes as c
+from ansible_collections.nslab.netns.plugins.module_utils._impairment import WHOLE, Impairment
 from ansible_collections.nslab.netns.plugins.module_utils._kernel import copy, play
 from ansible_collections.nslab.netns.plugins.module_utils._model import (
     Address,
@@ -199,3 +200,14 @@ def test_a_rule_that_the_session_needs_goes() -> None:
     gone = c.SetRules("host", (), (Rule(10, table=100, source="192.0.2.10/32"),))
     assert cut(state, FAR, gone) == "its way back is eth0 through 192.0.2.1"
     assert cut(state, NEAR, gone) != ""
+
+
+# --- impairments -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lossy", [Impairment(loss=WHOLE), Impairment(delay=5, corrupt=WHOLE)])
+def test_a_link_that_lets_nothing_through_any_more(lossy: Impairment) -> None:
+    assert cut(plain(), FAR, c.SetImpairment(end("eth0"), lossy)) == "its way back is eth0 through 192.0.2.1"
+    assert cut(plain(), FAR, c.SetImpairment(end("eth1"), lossy)) == ""
+    assert cut(vlan_on_bond(), NEAR, c.SetImpairment(end("eth0"), lossy)) != ""
+    assert cut(plain(), FAR, c.SetImpairment(end("eth0"), Impairment(delay=5, loss=WHOLE // 2))) == ""
