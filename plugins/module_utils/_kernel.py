@@ -37,6 +37,7 @@ from ._model import (
     State,
     Vlan,
 )
+from ._rules import NEW_RULES
 from ._service import ServiceKey
 from ._sysctl_keys import PASSED_ON, interface_of, ipv6_conf
 
@@ -81,7 +82,7 @@ def new_namespace(name: str, alias: str = "") -> Namespace:
     """A namespace as it is made: with ``lo`` up, which has the addresses that the kernel gives it."""
     loopback = Link("lo", 1, "loopback", LOOPBACK_MTU, "00:00:00:00:00:00", up=True, alias=alias)
     loopback.kernel_addresses = (Address("127.0.0.1/8", scope="host"), Address("::1/128", scope="host"))
-    return Namespace(name, links={"lo": loopback})
+    return Namespace(name, links={"lo": loopback}, rules=list(NEW_RULES))
 
 
 def _remove_namespace(state: State, change: c.RemoveNamespace) -> list[c.Change]:

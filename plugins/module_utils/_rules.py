@@ -67,7 +67,9 @@ class Rule(NamedTuple):
 
     @property
     def is_static(self) -> bool:
-        return self.protocol in STATIC_RULE_PROTOCOLS and self.words not in KERNEL_RULES
+        """Has a person made it, or this collection? What says the same as one of the kernel's is taken for that one."""
+        is_of_kernel = self.words in KERNEL_RULES and self.protocol != RULE_PROTOCOL
+        return self.protocol in STATIC_RULE_PROTOCOLS and not is_of_kernel
 
     @property
     def is_sayable(self) -> bool:
@@ -107,16 +109,20 @@ class Rule(NamedTuple):
         return words
 
 
-#: What the kernel makes with each namespace (fib_default_rules_init(), fib6_rules_net_init()), and with the first VRF
-#: (vrf_add_fib_rules()). They are nobody else's, even if somebody has made them anew.
-KERNEL_RULES = frozenset(
-    (
-        *(Rule(0, family, table=TABLES["local"]) for family in (4, 6)),
-        *(Rule(1000, family, l3mdev=True) for family in (4, 6)),
-        *(Rule(32766, family, table=TABLES["main"]) for family in (4, 6)),
-        Rule(32767, 4, table=TABLES["default"]),
+#: What the kernel makes with each namespace (fib_default_rules_init(), fib6_rules_net_init()).
+NEW_RULES = tuple(
+    Rule(priority, family, table=TABLES[name], protocol=2)
+    for family, priority, name in (
+        (4, 0, "local"),
+        (4, 32766, "main"),
+        (4, 32767, "default"),
+        (6, 0, "local"),
+        (6, 32766, "main"),
     )
 )
+#: These, and what it makes with the first VRF (vrf_add_fib_rules()). They are nobody else's, even if somebody has made
+#: them anew.
+KERNEL_RULES = frozenset((*(rule.words for rule in NEW_RULES), *(Rule(1000, family, l3mdev=True) for family in (4, 6))))
 
 
 def table_text(table: int) -> str:

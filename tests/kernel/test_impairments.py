@@ -275,6 +275,11 @@ def ping(count: int, to: str = "10.0.0.2", interval: str = "0.01") -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
+def settle() -> None:
+    """Have the ends know each other again: what was lost may have been who they are."""
+    within("a", "ping", "-n", "-c", "1", "-i", "0.2", "-w", "9", "10.0.0.2")
+
+
 def received(said: str) -> int:
     found = re.search(r" (\d+) received", said)
     assert found, said
@@ -299,24 +304,29 @@ def test_packets_are_delayed() -> None:
 @pytest.mark.parametrize("end", ["a", "b"])
 def test_packets_are_lost(end: str) -> None:
     """A half of them in one direction, give or take eight standard deviations."""
-    ping(1)
+    run(document())
+    settle()
     run(document(**{end: {"loss": "50%"}}))
     number = 400
     assert abs(received(ping(number)) - number / 2) < 8 * (number / 4) ** 0.5
     run(document(**{end: {"loss": "100%"}}))
     assert received(ping(20)) == 0
     run(document())
+    settle()
     assert received(ping(20)) == 20
 
 
 @needs_netem
 @pytest.mark.once
 def test_packets_are_duplicated_corrupted_and_reordered() -> None:
+    run(document())
+    settle()
     run(document({"duplicate": "100%"}))
     assert ping(10).count("(DUP!)") >= 9
     run(document({"corrupt": "100%"}))
     assert _numbers(50) != list(range(50))
     run(document())
+    settle()
     assert _numbers(50) == list(range(50))
     run(document({"delay": "20ms", "reorder": "50%"}))
     found = _numbers(200)

@@ -218,6 +218,18 @@ def test_those_of_the_kernel_and_of_daemons_stay() -> None:
     assert not differences(before, snapshot())
 
 
+def test_one_that_says_the_same_as_the_kernels_is_not_made_again() -> None:
+    main = {"priority": 32766, "table": "main"}
+    run(document(main, {"priority": 1000, "l3mdev": True}))
+    assert shown() == ["1000: from all lookup [l3mdev-table]"]
+    assert run(document(main)) == ["remove rule a priority 1000 from all l3mdev"]
+    # The kernel's own is missed where it is asked for.
+    ip("-n", "a", "rule", "delete", "priority", "32766")
+    assert run(document(main)) == ["add rule a priority 32766 from all lookup main"]
+    assert run(document(main)) == []
+    assert run(document()) == ["remove rule a priority 32766 from all lookup main"]
+
+
 def test_the_module_adds_changes_purges_and_removes() -> None:
     netns("a")
     ip("-n", "a", "rule", "add", "priority", "5", "from", "10.5.0.0/16", "table", "5")
@@ -353,6 +365,8 @@ def test_each_call_that_fails_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> 
         "namespaces": {"a": {"rules": SAME_PRIORITY}, "host": {"rules": [OURS, *SAME_PRIORITY]}},
     }
     run(both)
+    for words in ("priority 100 goto 32766", "priority 100 nop", "priority 7 table 7 suppress_ifgroup 3"):
+        ip("-n", "a", "rule", "add", *words.split())
     turned = {
         "name": "lab",
         "namespaces": {"a": {"rules": SAME_PRIORITY[::-1]}, "host": {"rules": [*SAME_PRIORITY[1:3], OURS]}},
