@@ -287,6 +287,34 @@ def seen(source: str | None, to: str, port: int) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+# What kernels lack
+
+
+def _lack_of_netem() -> str:
+    """What the kernel says to netem, in a namespace that ends at once; empty if it has it."""
+    command = ["unshare", "--net", "tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stderr.strip()
+
+
+#: Why there are no impairments; empty if there are.
+NO_NETEM = _lack_of_netem()
+
+
+def qdiscs(namespace: str | None) -> list[dict[str, Any]]:
+    """The root queueing disciplines that somebody has set, as tc shows them, where the kernel has impairments."""
+    return root_qdiscs("[]" if NO_NETEM else within(namespace, "tc", "-json", "qdisc", "show"))
+
+
+def root_qdiscs(said: str) -> list[dict[str, Any]]:
+    return [_qdisc(entry) for entry in json.loads(said) if entry.get("root") and entry["handle"] != "0:"]
+
+
+def _qdisc(entry: dict[str, Any]) -> dict[str, Any]:
+    """Without how often it is referred to, and the seed of what is random."""
+    options = {key: value for key, value in entry["options"].items() if key != "seed"}
+    return {**{key: value for key, value in entry.items() if key != "refcnt"}, "options": options}
+
+
 # Snapshots
 
 
@@ -360,10 +388,11 @@ def _stack(namespace: str | None) -> dict[str, Any]:
             "links": {link["ifname"]: _link(link) for link in links},
             "IPv4 routes": _sorted(routes4),
             "IPv6 routes": _sorted(route for route in routes6 if not route["dst"].startswith(_WITH_CARRIER)),
-            "IPv4 rules": _sorted(rules4),
-            "IPv6 rules": _sorted(rules6),
+            "IPv4 rules": rules4,
+            "IPv6 rules": rules6,
             "sysctls": sysctls(None),
             "firewall": firewall(None),
+            "qdiscs": qdiscs(None),
         }
 
 

@@ -13,7 +13,7 @@ author:
 description:
   - Takes the result of M(nslab.netns.topology) in check mode, looped over topology documents, and says of each lab how it stands.
   - A lab is V(missing) if nothing is there of its namespaces; if it has none but C(host), nothing of its bridges and links; if it has none
-    of these, nothing of the addresses and routes that it declares. Sysctls alone are never missing.
+    of these, nothing of the addresses, routes and policy rules that it declares. Sysctls alone are never missing.
 positional: _input, documents
 options:
   _input:
@@ -133,9 +133,12 @@ def _is_missing(changes: Sequence[Result], document: Any) -> bool:
     interfaces = (host.get("interfaces") or {}).values()
     declared = [
         *(host.get("routes") or []),
+        *(host.get("rules") or []),
         *(item for body in interfaces for item in (body or {}).get("addresses") or []),
     ]
-    made = [change for change in changes if change["action"] == "add" and change["object"] in ("address", "route")]
+    made = [
+        change for change in changes if change["action"] == "add" and change["object"] in ("address", "route", "rule")
+    ]
     return 0 < len(declared) <= len(made)
 
 

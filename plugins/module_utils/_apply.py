@@ -35,11 +35,12 @@ from . import _node as node
 from . import _services as services
 from . import _sysctl as sysctl
 from ._errors import KernelError, NslabError, StepFailed
+from ._impairment import NO_NETEM
 from ._kernel import unfollowed
 from ._machine import Machine
 from ._model import BIRTH_GROUP, IPV6_MIN_MTU, NO_VLANS, Endpoint, Remembered, Route, State, lab_of
 from ._nat import IPTABLES
-from ._netlink import conf, decode, encode
+from ._netlink import conf, decode, encode, qdiscs, rules
 from ._netlink.session import Session
 from ._plan import Plan
 from ._renames import devices_of, followed, inherited, once
@@ -249,6 +250,9 @@ class Application:
             return change.end in self._confs_at_home
         if isinstance(change, c.MoveLink):
             return change.to in self._half_moved
+        if isinstance(change, c.SetRules):
+            # The way back looks at what is there.
+            return True
         if not isinstance(change, (c.SetLink, c.SetBridge, c.SetPort, c.SetVlans)):
             return False
         try:
@@ -424,12 +428,14 @@ class Application:
             c.RestoreConf: self._restore_home_conf,
             c.SetLink: self._set_link,
             c.SetUp: self._set_up,
+            c.SetImpairment: self._set_impairment,
             c.AddAddress: self._add_address,
             c.ReplaceAddress: self._add_address,
             c.RemoveAddress: self._remove_address,
             c.AddRoute: self._add_route,
             c.ReplaceRoute: self._replace_route,
             c.RemoveRoute: self._remove_route,
+            c.SetRules: self._set_rules,
             c.SetNat: self._set_nat,
             c.RestoreNat: self._restore_nat,
             c.SetSysctl: self._set_sysctl,
@@ -707,6 +713,14 @@ class Application:
     def _set_up(self, change: c.SetUp) -> None:
         encode.set_link(self._machine.session(change.end.namespace), self._index(change.end), up=change.up)
 
+    def _set_impairment(self, change: c.SetImpairment) -> None:
+        session, index = self._machine.session(change.end.namespace), self._index(change.end)
+        if change.impairment:
+            with _saying_what_the_kernel_lacks(errno.ENOENT, NO_NETEM):
+                qdiscs.set_impairment(session, index, change.impairment)
+        elif change.before:
+            qdiscs.remove_impairment(session, index, change.before.handle)
+
     def _add_address(self, change: c.AddAddress) -> None:
         encode.add_address(self._machine.session(change.end.namespace), self._index(change.end), change.address)
 
@@ -731,6 +745,9 @@ class Application:
 
     def _remove_route(self, change: c.RemoveRoute) -> None:
         encode.remove_route(self._machine.session(change.namespace), change.route, self._indexes[change.namespace])
+
+    def _set_rules(self, change: c.SetRules) -> None:
+        rules.replace(self._machine.session(change.namespace), change.before, change.rules)
 
     def _set_nat(self, change: c.SetNat) -> None:
         with self._machine.entered(change.namespace):
@@ -849,13 +866,13 @@ def _await_peer(session: Session, route: Route) -> bool:
 
 
 @contextlib.contextmanager
-def _saying_what_the_kernel_lacks() -> Iterator[None]:
+def _saying_what_the_kernel_lacks(number: int = errno.EOPNOTSUPP, what: str = NO_VLANS) -> Iterator[None]:
     """Of bridges and ports the kernel lacks only VLANs, and then says no more than that it does not support it."""
     try:
         yield
     except KernelError as error:
-        if error.number == errno.EOPNOTSUPP:
-            raise NslabError(f"{error}: {NO_VLANS}") from error
+        if error.number == number:
+            raise NslabError(f"{error}: {what}") from error
         raise
 
 

@@ -14,6 +14,7 @@ from collections.abc import Collection
 from typing import Any
 
 from ._capture_nat import capture_nat
+from ._capture_rules import capture_rules
 from ._document_routes import ROUTE_TYPES
 from ._kernel import default_mtu, mark_of, smallest_mtu
 from ._kinds import KINDS
@@ -36,6 +37,7 @@ from ._model import (
     Link,
     Namespace,
     NextHop,
+    Remembered,
     Route,
     State,
     Vlan,
@@ -95,16 +97,7 @@ def _namespace(state: State, namespace: Namespace, ends: set[Endpoint], lab: str
             interfaces[link.name] = _device(state, link, lab)
         elif link.details and (link.lab == lab or namespace.name != HOST):
             interfaces[link.name] = _made(state, namespace, link)
-    for entry in remembered:
-        if entry.kind == "address":
-            name, _space, text = entry.object.partition(" ")
-            carried = namespace.links[name].addresses if name in namespace.links else []
-            found = next((address for address in carried if address.address == text), None)
-            if found:
-                interfaces.setdefault(name, {}).setdefault("addresses", []).append(_address(found))
-        elif entry.kind in ("mtu", "mac", "up") and entry.object in namespace.links:
-            live = getattr(namespace.links[entry.object], entry.kind)
-            interfaces.setdefault(entry.object, {})[entry.kind] = live
+    _add_remembered(interfaces, namespace, remembered)
     bridges = {
         link.name: _bridge(state, namespace, link)
         for link in namespace.links.values()
@@ -119,12 +112,19 @@ def _namespace(state: State, namespace: Namespace, ends: set[Endpoint], lab: str
         if sayable.get(route.key) is route
         if (namespace.name != HOST and route.protocol in STATIC_ROUTE_PROTOCOLS) or str(route) in ours
     ]
+    rules = capture_rules(namespace, {entry.after for entry in remembered if entry.kind == "rule"})
     sysctls = {
         name_of(entry.object): namespace.sysctls[entry.object]
         for entry in remembered
         if entry.kind == "sysctl" and namespace.sysctls.get(entry.object) is not None
     }
-    parts = (("interfaces", interfaces), ("bridges", bridges), ("routes", routes), ("sysctls", sysctls))
+    parts = (
+        ("interfaces", interfaces),
+        ("bridges", bridges),
+        ("routes", routes),
+        ("rules", rules),
+        ("sysctls", sysctls),
+    )
     for key, value in parts:
         if value:
             body[key] = value
@@ -142,6 +142,21 @@ def _namespace(state: State, namespace: Namespace, ends: set[Endpoint], lab: str
     }
     more = {"services": services} if services else {}
     return {**body, **capture_nat(next(iter(namespace.nat.values()), ())), **node, **more}
+
+
+def _add_remembered(interfaces: Document, namespace: Namespace, remembered: list[Remembered]) -> None:
+    """What the lab has set on interfaces that are not its own."""
+    for entry in remembered:
+        name, _space, text = entry.object.partition(" ")
+        link = namespace.links.get(name)
+        if entry.kind == "address":
+            found = next((address for address in (link.addresses if link else ()) if address.address == text), None)
+            if found:
+                interfaces.setdefault(name, {}).setdefault("addresses", []).append(_address(found))
+        elif entry.kind == "impairment" and link and link.impairment and link.impairment.is_sayable:
+            interfaces.setdefault(name, {})["impairment"] = link.impairment.words
+        elif entry.kind in ("mtu", "mac", "up") and link:
+            interfaces.setdefault(name, {})[entry.kind] = getattr(link, entry.kind)
 
 
 def _service(definition: Definition) -> Document:
@@ -207,6 +222,8 @@ def _interface(link: Link, default_mtu: int) -> Document:
         body["mtu"] = link.mtu
     if not link.up:
         body["up"] = False
+    if link.impairment and link.impairment.is_sayable and link.kind != "bridge":
+        body["impairment"] = link.impairment.words
     return body
 
 

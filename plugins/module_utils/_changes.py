@@ -13,9 +13,10 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Union
 
+from ._impairment import Impairment
 from ._kinds import Kind
 from ._model import (
     BRIDGE_SETTINGS,
@@ -30,6 +31,7 @@ from ._model import (
     Vlan,
 )
 from ._nat import NFTABLES, NatRule
+from ._rules import Rule, beginning
 from ._service import Service
 from ._sysctl_keys import name_of
 
@@ -38,8 +40,8 @@ class Description(NamedTuple):
     """How a change reads. ``before`` and ``after`` are the object as one line each; "" where it is not there."""
 
     action: str  # add, remove, change, move
-    #: namespace, veth, bridge, dummy, vlan and the like, port, link, altname, address, route, snat, dnat, nat, sysctl,
-    #: hostname, file, service
+    #: namespace, veth, bridge, dummy, vlan and the like, port, link, altname, address, route, rule, impairment, snat,
+    #: dnat, nat, sysctl, hostname, file, service
     object: str
     namespace: str
     name: str
@@ -353,6 +355,22 @@ class SetUp(NamedTuple):
         return Description("change", "link", *self.end, was, f"link {self.end} {after}")
 
 
+class SetImpairment(NamedTuple):
+    """Let a link do this to what it sends, or nothing (None)."""
+
+    end: Endpoint
+    impairment: Impairment | None
+    before: Impairment | None = None
+    path: str = ""
+
+    def describe(self) -> Description:
+        action = "remove" if self.impairment is None else "change" if self.before else "add"
+        before, after = (f"impairment {self.end} {item}" if item else "" for item in (self.before, self.impairment))
+        if before == after and self.before and self.impairment:
+            before, after = (f"{before} handle {item.handle >> 16:x}:" for item in (self.before, self.impairment))
+        return Description(action, "impairment", *self.end, before, after)
+
+
 class AddAddress(NamedTuple):
     end: Endpoint
     address: Address
@@ -417,6 +435,44 @@ class RemoveRoute(NamedTuple):
 
     def describe(self) -> Description:
         return Description("remove", "route", self.namespace, self.route.to, f"route {self.namespace} {self.route}", "")
+
+
+class SetRules(NamedTuple):
+    """Let the policy rules of one family and priority be these, in this order."""
+
+    namespace: str
+    rules: tuple[Rule, ...]
+    before: tuple[Rule, ...] = ()
+    path: str = ""
+
+    def describe(self) -> Description:
+        return self.describe_each()[0]
+
+    def describe_each(self) -> list[Description]:
+        """The rules that are removed, added, or only moved behind the others, one by one."""
+        gone = [rule for rule in self.before if rule not in self.rules]
+        new = [rule for rule in self.rules if rule not in self.before]
+        if len(gone) == len(new) == 1:
+            before, after = self._line(gone[0]), self._line(new[0])
+            if before == after:
+                before, after = (f"{self._line(rule)} proto {rule.protocol}" for rule in (gone[0], new[0]))
+            return [self._description("change", before, after)]
+        found = [self._description("remove", self._line(rule), "") for rule in gone]
+        found += [self._description("add", "", self._line(rule)) for rule in new]
+        return found or list(self._moves())
+
+    def _moves(self) -> Iterator[Description]:
+        kept = len(beginning(self.before, self.rules))
+        for place, rule in enumerate(self.rules[kept:], kept):
+            texts = [f"{self._line(rule)} position {i + 1}" for i in (self.before.index(rule), place)]
+            yield self._description("move", *texts)
+
+    def _line(self, rule: Rule) -> str:
+        return f"rule {self.namespace} {rule}"
+
+    def _description(self, action: str, before: str, after: str) -> Description:
+        rule = next(iter((*self.rules, *self.before)))
+        return Description(action, "rule", self.namespace, str(rule.priority), before, after)
 
 
 class SetNat(NamedTuple):
@@ -573,12 +629,14 @@ Change = Union[
     RestoreConf,
     SetLink,
     SetUp,
+    SetImpairment,
     AddAddress,
     ReplaceAddress,
     RemoveAddress,
     AddRoute,
     ReplaceRoute,
     RemoveRoute,
+    SetRules,
     SetNat,
     RestoreNat,
     SetSysctl,
@@ -589,7 +647,7 @@ Change = Union[
 
 def descriptions(change: Change) -> list[Description]:
     """How a change reads, one for each thing that it changes."""
-    return change.describe_each() if isinstance(change, SetNat) else [change.describe()]
+    return change.describe_each() if isinstance(change, (SetNat, SetRules)) else [change.describe()]
 
 
 class Step(NamedTuple):

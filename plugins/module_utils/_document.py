@@ -6,7 +6,8 @@
 
 Everything is checked that can be checked without looking at the host. All problems are collected and told at once,
 each with the path of the key that it stands at. What stands under a namespace has readers of its own in
-_document_interfaces.py, _document_routes.py and _document_nat.py, and probes in _document_probes.py.
+_document_interfaces.py, _document_routes.py, _document_rules.py and _document_nat.py, and so have probes in
+_document_probes.py.
 
 Private to the collection: no stable interface.
 """
@@ -16,14 +17,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ._document_impairments import read_impairment
 from ._document_interfaces import check_devices, read_bridges, read_interface
 from ._document_kinds import check_kinds
 from ._document_nat import BACKENDS, read_dnat, read_snat
 from ._document_nodes import NODE_KEYS, Node, read_attach, read_hostname, read_machine, read_node
 from ._document_probes import read_probes
 from ._document_routes import read_routes, read_sysctls
+from ._document_rules import read_rules
 from ._document_services import read_services
 from ._errors import Problem, article
+from ._impairment import NO_IMPAIRMENT
 from ._model import (
     DEFAULT_MTU,
     HOST,
@@ -31,6 +35,7 @@ from ._model import (
     Endpoint,
     IPAddress,
     Wanted,
+    WantedImpairment,
     WantedLink,
     WantedNamespace,
     WantedNat,
@@ -47,6 +52,7 @@ _NAMESPACE_KEYS = (
     "interfaces",
     "bridges",
     "routes",
+    "rules",
     "snat",
     "dnat",
     "nat_backend",
@@ -96,7 +102,7 @@ def read_topology(document: Any, absent: bool = False) -> Topology:
             namespace = wanted.namespaces[name]
             namespace.node = read_machine(reader, body, namespace.path, wanted.namespaces, name)
     for end in (end for wire in wanted.wires for end in wire.ends):
-        _complete_end(wanted.namespaces[end.namespace], end)
+        _complete_end(wanted, end)
     check_devices(reader, wanted)
     if not reader.problems:
         check_kinds(reader, wanted)
@@ -136,6 +142,7 @@ def _namespace(reader: Reader, name: str, body: Mapping[str, Any], path: str, la
         if link.device or link.kind:
             # As long as it is there it is the lab's own: up, with nothing on it that the document does not name.
             link.up = True if link.up is None else link.up
+            link.impairment = link.impairment or WantedImpairment(NO_IMPAIRMENT, link.path)
             link.purge = True
         wanted.links[interface] = link
     read_bridges(reader, body.get("bridges"), wanted)
@@ -144,8 +151,10 @@ def _namespace(reader: Reader, name: str, body: Mapping[str, Any], path: str, la
         loopback = wanted.links.setdefault("lo", WantedLink("lo", path))
         loopback.up = True if loopback.up is None else loopback.up
         loopback.mtu = LOOPBACK_MTU if loopback.mtu is None else loopback.mtu
+        loopback.impairment = loopback.impairment or WantedImpairment(NO_IMPAIRMENT, loopback.path)
         loopback.purge = True
     wanted.routes = read_routes(reader, body.get("routes"), f"{path}.routes")
+    wanted.rules = read_rules(reader, body.get("rules"), f"{path}.rules")
     wanted.sysctls = read_sysctls(reader, body.get("sysctls"), f"{path}.sysctls")
     wanted.services = read_services(reader, body.get("services"), f"{path}.services", name, lab)
     wanted.node = read_hostname(reader, body.get("hostname"), f"{path}.hostname") if wanted.create else {}
@@ -178,7 +187,7 @@ def _wires(reader: Reader, value: Any, wanted: Wanted) -> None:
     used: dict[Endpoint, str] = {}
     for i, item in enumerate(reader.sequence(value, "links")):
         path = f"links[{i}]"
-        body = reader.mapping(item, path, ("endpoints",))
+        body = reader.mapping(item, path, ("endpoints", "impairment"))
         if not isinstance(item, Mapping):
             continue
         ends = reader.sequence(body.get("endpoints"), f"{path}.endpoints")
@@ -191,6 +200,23 @@ def _wires(reader: Reader, value: Any, wanted: Wanted) -> None:
         read = [_endpoint(reader, end, f"{path}.endpoints[{j}]", wanted, used) for j, end in enumerate(ends)]
         if read[0] and read[1]:
             wanted.wires.append(Wire((read[0], read[1]), path))
+            _impair(reader, body.get("impairment"), f"{path}.impairment", wanted, wanted.wires[-1])
+
+
+def _impair(reader: Reader, value: Any, path: str, wanted: Wanted, wire: Wire) -> None:
+    """What both ends of a link do to what they send."""
+    impairment = read_impairment(reader, value, path)
+    for end in wire.ends if impairment else ():
+        links = wanted.namespaces[end.namespace].links
+        link = links.setdefault(end.interface, WantedLink(end.interface, _path_of(wanted, end)))
+        if link.impairment:
+            text = f"is of both ends, and that of {end} is at {link.impairment.path}, too; say it in one place"
+            reader.problem(path, text)
+        link.impairment = impairment
+
+
+def _path_of(wanted: Wanted, end: Endpoint) -> str:
+    return f"{wanted.namespaces[end.namespace].path}.interfaces.{end.interface}"
 
 
 def _endpoint(reader: Reader, value: Any, path: str, wanted: Wanted, used: dict[Endpoint, str]) -> Endpoint | None:
@@ -235,12 +261,13 @@ def _endpoint(reader: Reader, value: Any, path: str, wanted: Wanted, used: dict[
     return end
 
 
-def _complete_end(namespace: WantedNamespace, end: Endpoint) -> None:
+def _complete_end(wanted: Wanted, end: Endpoint) -> None:
     """An end of a link is the lab's own: up, with the kernel's MTU and no addresses, unless the document says more."""
-    path = f"{namespace.path}.interfaces.{end.interface}"
-    link = namespace.links.setdefault(end.interface, WantedLink(end.interface, path))
+    links = wanted.namespaces[end.namespace].links
+    link = links.setdefault(end.interface, WantedLink(end.interface, _path_of(wanted, end)))
     link.up = True if link.up is None else link.up
     link.mtu = DEFAULT_MTU if link.mtu is None else link.mtu
+    link.impairment = link.impairment or WantedImpairment(NO_IMPAIRMENT, link.path)
     link.purge = True
 
 

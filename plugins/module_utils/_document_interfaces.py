@@ -14,6 +14,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ._document_impairments import read_impairment
 from ._document_kinds import read_kind
 from ._kinds import KINDS
 from ._model import (
@@ -39,6 +40,7 @@ from ._model import (
 from ._reader import Reader, holds_ipv4, join, show
 
 _INTERFACE_KEYS = ("addresses", "mtu", "mac", "up")
+_WIRE_KEYS = ("device", "impairment")
 _DEVICE_KEYS = ("name", "mac", "path", "force")
 _BRIDGE_KEYS = (*_INTERFACE_KEYS, *BRIDGE_SETTINGS, "ports")
 _PORT_KEYS = (*PORT_SETTINGS, "vlans")
@@ -49,11 +51,11 @@ _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}\Z")
 
 
 def read_interface(reader: Reader, name: str, value: Any, path: str, namespace: str = "") -> WantedLink:
-    """What an interface carries: ``{addresses, mtu, mac, up}``, and the ``device`` or the kind of link that it is.
+    """What an interface carries: ``{addresses, mtu, mac, up, impairment}``, and what it is: a ``device``, or a kind.
 
     ``path`` may be empty: the keys are options then.
     """
-    body = reader.mapping(value, path, (*_INTERFACE_KEYS, "device", *KINDS))
+    body = reader.mapping(value, path, (*_INTERFACE_KEYS, *_WIRE_KEYS, *KINDS))
     link = WantedLink(name, path)
     if body.get("device") is not None:
         link.device = read_device(reader, body["device"], join(path, "device"))
@@ -66,6 +68,7 @@ def read_interface(reader: Reader, name: str, value: Any, path: str, namespace: 
     if body.get("up") is not None:
         link.up = reader.boolean(body["up"], join(path, "up"))
     read_kind(reader, body, link, namespace, path)
+    link.impairment = read_impairment(reader, body.get("impairment"), join(path, "impairment"))
     link.addresses = read_addresses(reader, body.get("addresses"), join(path, "addresses"))
     # The kernel's own default, which is the same as none.
     link.addresses = [

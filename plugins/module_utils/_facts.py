@@ -22,6 +22,7 @@ from . import _pending as pending
 from . import _services as services
 from . import _sysctl as sysctl
 from ._capture import capture
+from ._capture_rules import rule_words
 from ._connection import proc_address
 from ._errors import Missing, Problem, Refused
 from ._machine import Machine
@@ -30,6 +31,7 @@ from ._netlink import decode
 from ._observe import Look, look_at_nat, remembered
 from ._observe import labs as find_labs
 from ._orphans import orphans
+from ._rules import Rule
 from ._sysctl_keys import key_of
 
 Facts = dict[str, Any]
@@ -147,7 +149,7 @@ def _namespace(
         "second_names": sorted(other for other in links if other != name and links[other].inode == namespace.inode),
         "links": _links(look, name, decode.addresses(session)),
         "routes": [_route(route) for route in decode.routes(session, indexes, kernel=True)],
-        "rules": decode.rules(session),
+        "rules": [_rule(rule) for rule in namespace.rules],
         "neighbours": decode.neighbours(session, indexes),
         "sysctls": settings,
         "listening": listening,
@@ -201,6 +203,7 @@ def _links(look: Look, name: str, addresses: list[decode.RawAddress]) -> list[Fa
                 "alias": raw.alias or None,
                 "lab": link.lab or next((origin.lab for origin in link.origins), "") or None,
                 "master": names.get(raw.master) if raw.master else None,
+                "impairment": link.impairment.words if link.impairment else None,
                 "bridge": raw.bridge or None,
                 "port": {**raw.port, "vlans": [vlan._asdict() for vlan in link.vlans]} if raw.port else None,
                 "peer": link.peer._asdict() if link.peer else None,
@@ -228,6 +231,20 @@ def _route(route: Route) -> Facts:
         "protocol": decode.ROUTE_PROTOCOLS.get(route.protocol, str(route.protocol)),
         "nexthops": [hop._asdict() for hop in route.nexthops],
         "static": route.protocol in STATIC_ROUTE_PROTOCOLS,
+    }
+
+
+def _rule(rule: Rule) -> Facts:
+    """A rule in the document's words, with what only the kernel's rules have."""
+    found = {"from": "all", "to": "all", **rule_words(rule)}
+    found["table"] = rule.table or None
+    return {
+        **found,
+        "family": f"ipv{rule.family}",
+        "action": rule.type,
+        "not": rule.inverted,
+        "protocol": decode.ROUTE_PROTOCOLS.get(rule.protocol, str(rule.protocol)),
+        "static": rule.is_static,
     }
 
 

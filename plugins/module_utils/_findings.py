@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from ._model import HOST, MAIN_TABLE, Endpoint, IPNetwork, State, Wanted, WantedNamespace
+from ._rules import TABLES
 
 #: Present where the kernel shows bridged packets to the firewall of the bridge's namespace.
 BRIDGE_NETFILTER = ("net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables")
@@ -49,6 +50,7 @@ def findings(wanted: Wanted, state: State) -> list[Finding]:
         *_forwarding_off(wanted, state, segments),
         *_bridge_netfilter(wanted, state),
         *_unowned_source(wanted, state),
+        *_rules(wanted, state),
     ]
 
 
@@ -217,6 +219,31 @@ def _unowned_source(wanted: Wanted, state: State) -> Iterator[Finding]:
                     f"the namespace {namespace.name} does not have the address {' or '.join(strange)}, so that answers "
                     f"find their way back only if there is a route; it has {', '.join(sorted(own)) or 'none'}",
                 )
+
+
+def _rules(wanted: Wanted, state: State) -> Iterator[Finding]:
+    """Rules that lead to a table without routes, or that match nothing."""
+    for namespace in wanted.namespaces.values():
+        there = state.namespaces[namespace.name]
+        filled = {(route.family, route.table) for route in there.routes}
+        # What the kernel puts into the table of a VRF is not looked at.
+        has_vrf = any(link.kind == "vrf" for link in there.links.values())
+        for item in namespace.rules:
+            rule = item.value
+            if (
+                rule.table
+                and rule.table not in TABLES.values()
+                and not has_vrf
+                and (rule.family, rule.table) not in filled
+            ):
+                text = (
+                    f"no route of IPv{rule.family} is in the table {rule.table} of the namespace {namespace.name}: the"
+                )
+                yield Finding("empty-table", f"{item.path}.table", f"{text} rule does nothing")
+            for key, name in (("iif", rule.iif), ("oif", rule.oif)):
+                if name and name not in there.links:
+                    text = f"there is no interface {name!r} in the namespace {namespace.name}: the rule matches nothing"
+                    yield Finding("detached-rule", f"{item.path}.{key}", f"{text} until there is one")
 
 
 def _gateways(wanted: Wanted, state: State) -> Iterator[tuple[WantedNamespace, str, str, str, str]]:

@@ -39,6 +39,7 @@ from ._model import (
     State,
     Vlan,
 )
+from ._rules import NEW_RULES
 from ._service import ServiceKey
 from ._sysctl_keys import PASSED_ON, interface_of, ipv6_conf
 
@@ -57,6 +58,7 @@ def copy(state: State) -> State:
                     for link in namespace.links.values()
                 },
                 routes=list(namespace.routes),
+                rules=list(namespace.rules),
                 sysctls=dict(namespace.sysctls),
                 nat=dict(namespace.nat),
             )
@@ -83,7 +85,7 @@ def new_namespace(name: str, alias: str = "") -> Namespace:
     """A namespace as it is made: with ``lo`` up, which has the addresses that the kernel gives it."""
     loopback = Link("lo", 1, "loopback", LOOPBACK_MTU, "00:00:00:00:00:00", up=True, alias=alias)
     loopback.kernel_addresses = (Address("127.0.0.1/8", scope="host"), Address("::1/128", scope="host"))
-    return Namespace(name, links={"lo": loopback})
+    return Namespace(name, links={"lo": loopback}, rules=list(NEW_RULES))
 
 
 def _remove_namespace(state: State, change: c.RemoveNamespace) -> list[c.Change]:
@@ -300,6 +302,7 @@ def _remove_link(state: State, change: c.RemoveLink) -> list[c.Change]:
         undo += [c.AddAddress(end, address) for address in link.addresses]
         if link.up:
             undo.append(c.SetUp(end, True))
+        undo += _impaired_again(end, link)
     undo += own + [step for end in dict.fromkeys(bridges) for step in _adjust_mtu(state, end)]
     for end, (_link, routes) in zip(ends, gone):
         undo += [c.AddRoute(end.namespace, route) for route in _in_adding_order(routes)]
@@ -382,6 +385,9 @@ def _move_link(state: State, change: c.MoveLink) -> list[c.Change]:
     if link.up:
         undo.append(c.SetUp(change.end, True))
     undo += [c.AddRoute(change.end.namespace, route) for route in _in_adding_order(lost)]
+    # Queueing disciplines end with the move (dev_shutdown()).
+    undo += _impaired_again(change.end, link)
+    link.impairment, link.other_qdisc = None, ""
     link.name = change.to.interface
     link.addresses = []
     link.kernel_addresses = ()
@@ -455,6 +461,16 @@ def _set_link(state: State, change: c.SetLink) -> list[c.Change]:
     if change.alias is not None:
         link.alias = change.alias
     return undo
+
+
+def _set_impairment(state: State, change: c.SetImpairment) -> list[c.Change]:
+    link = state.namespaces[change.end.namespace].links[change.end.interface]
+    before, link.impairment = link.impairment, change.impairment
+    return [c.SetImpairment(change.end, before, change.impairment)]
+
+
+def _impaired_again(end: Endpoint, link: Link) -> list[c.Change]:
+    return [c.SetImpairment(end, link.impairment)] if link.impairment else []
 
 
 def _set_up(state: State, change: c.SetUp) -> list[c.Change]:
@@ -592,6 +608,14 @@ def _remove_route(state: State, change: c.RemoveRoute) -> list[c.Change]:
     routes = state.namespaces[change.namespace].routes
     routes.remove(change.route)
     return [c.AddRoute(change.namespace, change.route, append=any(r.key == change.route.key for r in routes))]
+
+
+def _set_rules(state: State, change: c.SetRules) -> list[c.Change]:
+    # Rules know interfaces by name, and stay whatever comes of these.
+    namespace = state.namespaces[change.namespace]
+    places = {rule.place for rule in (*change.before, *change.rules)}
+    namespace.rules = [rule for rule in namespace.rules if rule.place not in places] + list(change.rules)
+    return [c.SetRules(change.namespace, change.before, change.rules)]
 
 
 def _set_nat(state: State, change: c.SetNat) -> list[c.Change]:
@@ -767,12 +791,14 @@ _EFFECTS: dict[type, Callable[..., list[c.Change]]] = {
     c.RestoreConf: _restore_conf,
     c.SetLink: _set_link,
     c.SetUp: _set_up,
+    c.SetImpairment: _set_impairment,
     c.AddAddress: _add_address,
     c.ReplaceAddress: _replace_address,
     c.RemoveAddress: _remove_address,
     c.AddRoute: _add_route,
     c.ReplaceRoute: _replace_route,
     c.RemoveRoute: _remove_route,
+    c.SetRules: _set_rules,
     c.SetNat: _set_nat,
     c.RestoreNat: _restore,
     c.SetSysctl: _set_sysctl,

@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Union
 
+from ._impairment import Impairment
 from ._kinds import Kind
 from ._nat import NatRule
+from ._rules import Rule
 from ._service import Definition, Service, ServiceKey
 
 #: The name of the network namespace in which the module itself was started.
@@ -306,6 +308,9 @@ class Link:
     #: What it is, if it is of a kind that the collection makes besides veths and bridges; and the VRF that it is in.
     details: Kind | None = None
     vrf: str = ""
+    #: What it does to what it sends; and a queueing discipline that somebody else has set and that is no such thing.
+    impairment: Impairment | None = None
+    other_qdisc: str = ""
     #: A bridge that was seen to have another MTU than its ports', or was given one: it follows them no more.
     own_mtu: bool = field(default=False, compare=False)
     #: The kernel-made addresses (link-local, 127.0.0.1, ::1), which are never planned.
@@ -342,6 +347,8 @@ class Namespace:
     inode: int = 0
     links: dict[str, Link] = field(default_factory=dict)
     routes: list[Route] = field(default_factory=list)
+    #: The policy rules of both families, in the kernel's order within one family and priority.
+    rules: list[Rule] = field(default_factory=list)
     #: Only the sysctls that were asked for; None: the key does not exist here.
     sysctls: dict[str, str | None] = field(default_factory=dict)
     #: Only its mark was looked at; links, routes and sysctls were not.
@@ -369,11 +376,12 @@ class Remembered(NamedTuple):
     ``before`` equals ``after`` where another lab had made it so already.
     """
 
-    #: address, route, mtu, mac, up, master, sysctl; attached: the name of a namespace; port: the settings that go with
-    #: a master; lost address, lost route: what a change took along, which ``after`` names; consequence: a sysctl that
-    #: the kernel set along with one of the lab's, and that setting that one back does not restore; conf: the sysctls
-    #: that a device has lost with IPv6, as ``before`` has them (IFLA_AF_SPEC); device: all that a device of the host
-    #: had before it was moved to ``after``. It names no devices, as it is found again by its mark.
+    #: address, route, rule, mtu, mac, up, impairment, master, sysctl; attached: the name of a namespace; port: the
+    #: settings that go with a master; lost address, lost route: what a change took along, which ``after`` names;
+    #: consequence: a sysctl that the kernel set along with one of the lab's, and that setting that one back does not
+    #: restore; conf: the sysctls that a device has lost with IPv6, as ``before`` has them (IFLA_AF_SPEC); device: all
+    #: that a device of the host had before it was moved to ``after``. It names no devices, as it is found again by its
+    #: mark.
     kind: str
     namespace: str
     inode: int
@@ -519,6 +527,14 @@ class WantedRoute(NamedTuple):
     path: str
 
 
+class WantedRule(NamedTuple):
+    """A policy rule that shall be; or one that shall not be, of which only the keys in ``said`` are said."""
+
+    value: Rule
+    path: str
+    said: frozenset[str] = frozenset()
+
+
 class WantedSysctl(NamedTuple):
     key: str
     value: str
@@ -563,6 +579,13 @@ class Device(NamedTuple):
         return f"with the MAC address {self.mac}" if self.mac else f"at {self.path}" if self.path else repr(self.name)
 
 
+class WantedImpairment(NamedTuple):
+    """What a link shall do to what it sends, which may be nothing."""
+
+    value: Impairment
+    path: str
+
+
 @dataclass
 class WantedLink:
     """A link that shall be so. What is None is not said and stays as it is."""
@@ -576,6 +599,7 @@ class WantedLink:
     #: Addresses that are not in ``addresses`` go.
     purge: bool = False
     bridge: WantedBridge | None = None
+    impairment: WantedImpairment | None = None
     #: It is this device of the host, which is moved here if it is not here yet.
     device: Device | None = None
     #: It is of this kind, and made if it is missing; and where that stands in the user's input.
@@ -630,6 +654,9 @@ class WantedNamespace:
     routes: list[WantedRoute] = field(default_factory=list)
     purge_routes: bool = False
     absent_routes: list[WantedRoute] = field(default_factory=list)
+    rules: list[WantedRule] = field(default_factory=list)
+    purge_rules: bool = False
+    absent_rules: list[WantedRule] = field(default_factory=list)
     sysctls: dict[str, WantedSysctl] = field(default_factory=dict)
     nat: WantedNat | None = None
     #: Where the namespace comes from, if something else has made it and it only gets this name.

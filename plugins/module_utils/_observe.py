@@ -44,7 +44,7 @@ from ._model import (
 )
 from ._namespaces import Handle
 from ._nat import IPTABLES, NFTABLES, NatRule, in_order
-from ._netlink import decode
+from ._netlink import decode, qdiscs, rules
 from ._netlink.session import Session
 from ._renames import device_of, followed
 from ._service import Service, ServiceKey
@@ -348,6 +348,8 @@ class Look:
             names[raw.ifindex] = raw.name
             self.raw[Endpoint(name, raw.name)] = raw
         self._find_ports(session, name, indexes)
+        for index, root in qdiscs.roots(session).items():
+            indexes[index].impairment, indexes[index].other_qdisc = root
         for address in decode.addresses(session):
             link = indexes[address.ifindex]
             if address.kernel:
@@ -357,6 +359,7 @@ class Look:
                 label = "" if address.value.label == link.name else address.value.label
                 link.addresses.append(address.value._replace(label=label))
         namespace.routes = decode.routes(session, names)
+        namespace.rules = rules.rules(session)
         if self.keys.get(name):
             with self.machine.entered(name):
                 namespace.sysctls = {key: sysctl.read(key) for key in _with_consequences(self.keys[name])}

@@ -18,6 +18,7 @@ from ._document_nat import read_dnat, read_snat
 from ._document_nodes import read_attach
 from ._document_probes import read_probes
 from ._document_routes import read_routes, read_sysctls
+from ._document_rules import read_rules
 from ._document_services import read_service_names, read_services
 from ._errors import InvalidInput, Problem
 from ._kinds import KINDS
@@ -37,6 +38,15 @@ from ._model import (
 from ._reader import Reader
 
 Options = dict[str, Any]
+
+#: The option of the modules that impair links (the documentation fragment ``impairment``).
+IMPAIRMENT: Options = {
+    "type": "dict",
+    "options": {
+        **{word: {"type": "str"} for word in ("delay", "jitter", "loss", "duplicate", "reorder", "corrupt", "rate")},
+        "limit": {"type": "int"},
+    },
+}
 
 
 def netns(options: Options) -> Wanted:
@@ -137,7 +147,7 @@ def ns_link(options: Options) -> Wanted:
     reader = Reader()
     wanted = _wanted(reader, options)
     end = _end(reader, options, "")
-    settings = {key: options.get(key) for key in ("addresses", "mtu", "mac", "up", *KINDS)}
+    settings = {key: options.get(key) for key in ("addresses", "mtu", "mac", "up", "impairment", *KINDS)}
     link = read_interface(reader, end.interface, settings, "", end.namespace)
     if options.get("state") == "absent":
         wanted.absent_devices = [end]
@@ -172,6 +182,22 @@ def ns_route(options: Options) -> Wanted:
     else:
         namespace.routes = routes
         namespace.purge_routes = options["purge"]
+    reader.done()
+    return wanted
+
+
+def ns_rule(options: Options) -> Wanted:
+    reader = Reader()
+    wanted = _wanted(reader, options)
+    namespace = _one_namespace(reader, options, wanted)
+    absent = options["state"] == "absent"
+    rules = read_rules(reader, options["rules"], "rules", only_matches=absent)
+    if absent:
+        namespace.absent_rules = rules
+        if options["purge"]:
+            reader.problem("purge", "goes with 'state: present': it removes what 'rules' does not name")
+    else:
+        namespace.rules, namespace.purge_rules = rules, options["purge"]
     reader.done()
     return wanted
 
@@ -274,7 +300,7 @@ def _end(reader: Reader, options: Options, prefix: str, name_key: str = "name") 
 
 
 def _link(reader: Reader, options: Options, prefix: str, name: str) -> WantedLink:
-    settings = {key: options.get(key) for key in ("addresses", "mtu", "mac", "up")}
+    settings = {key: options.get(key) for key in ("addresses", "mtu", "mac", "up", "impairment")}
     return read_interface(reader, name, settings, prefix.rstrip("."))
 
 

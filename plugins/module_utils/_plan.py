@@ -15,8 +15,8 @@ The order of a plan, and the room that is left in it:
  5. MTU, MAC, mark, settings; sysctls of interfaces; links that shall be down go down
  6. interfaces join and leave VRFs; ports leave and join bridges; addresses
  7. links come up, bridges last of all
- 8. routes, those that make gateways reachable first                  (then: policy rules)
- 9. rules of translation, into the new backend before they leave the old one
+ 8. routes, those that make gateways reachable first; then policy rules, which go before routes
+ 9. impairments of links; rules of translation, into the new backend before they leave the old one
 10. host names and files
 11. services, which end before all else when they go
 
@@ -63,10 +63,12 @@ from ._model import (
 from ._plan_bridges import Bridges
 from ._plan_connection import find_cut
 from ._plan_devices import Devices, completed
+from ._plan_impairments import Impairments
 from ._plan_kinds import Kinds
 from ._plan_memory import Memories
 from ._plan_nat import Nat
 from ._plan_nodes import Nodes
+from ._plan_rules import Rules
 from ._plan_services import Services
 from ._renames import inherited
 from ._sysctl_keys import disable_ipv6_of, generic_key, interface_of, name_of, sysctl_rank
@@ -137,6 +139,8 @@ class Planner:
         self.nodes = Nodes(self)
         self.devices = Devices(self)
         self.kinds = Kinds(self)
+        self.rules = Rules(self)
+        self.impairments = Impairments(self)
         self.services = Services(self)
         self.wires: dict[Endpoint, Wire] = {end: wire for wire in wanted.wires for end in wire.ends}
         #: Namespaces that are taken for granted; what is in them is, too.
@@ -173,6 +177,8 @@ class Planner:
         self.memories.put_lost_back("route")
         self._restore_routes()
         self._set_routes()
+        self.rules.set()
+        self.impairments.set()
         self.nat.set()
         self.nodes.set()
         self.services.set()
@@ -243,7 +249,7 @@ class Planner:
             return True
         return end in self.wires
 
-    def _owns(self, namespace: Namespace) -> bool:
+    def owns(self, namespace: Namespace) -> bool:
         return bool(self.wanted.lab) and namespace.lab == self.wanted.lab
 
     # --- 1. removing -------------------------------------------------------------------------------------------------
@@ -278,6 +284,7 @@ class Planner:
                 for link in self.state.namespaces[name].links.values()
                 if link.kind == "veth" and not (link.peer and link.peer.namespace in namespaces)
             ]
+        self.rules.remove()
         for name, namespace in self.wanted.namespaces.items():
             if name in self.state.namespaces:
                 self._remove_routes(self.state.namespaces[name], namespace)
@@ -417,7 +424,7 @@ class Planner:
     def _remove_routes(self, namespace: Namespace, wanted: WantedNamespace) -> None:
         keys = {item.value.key for item in wanted.routes}
         extra = [route for route in namespace.routes if route.key in {r.value.key for r in wanted.absent_routes}]
-        if wanted.purge_routes or (self.wanted.prune and self._owns(namespace)):
+        if wanted.purge_routes or (self.wanted.prune and self.owns(namespace)):
             extra += [r for r in namespace.routes if r.protocol in STATIC_ROUTE_PROTOCOLS and r.key not in keys]
         # In reverse of the order of adding, so that taking it back finds its gateways.
         for route in sorted(dict.fromkeys(extra), key=needs_gateway, reverse=True):
@@ -514,7 +521,7 @@ class Planner:
         if body is None or (body.nat and body.nat.rules):
             return False
         removes = WantedNamespace(name, path, absent_routes=body.absent_routes, nat=body.nat)
-        removes.absent_services = body.absent_services
+        removes.absent_services, removes.absent_rules = body.absent_services, body.absent_rules
         return body == removes
 
     # --- 3. and 5. sysctls -------------------------------------------------------------------------------------------
@@ -807,7 +814,7 @@ class Planner:
         for change in sorted(lost, key=lambda change: needs_gateway(change.route)):
             namespace = self.state.namespaces[change.namespace]
             wanted = self.wanted.namespaces.get(change.namespace) or WantedNamespace(change.namespace, "")
-            theirs = not wanted.purge_routes and not (self.wanted.prune and self._owns(namespace))
+            theirs = not wanted.purge_routes and not (self.wanted.prune and self.owns(namespace))
             said = {item.value.key for item in (*wanted.routes, *wanted.absent_routes)}
             if theirs and change.route.key not in said:
                 self.restore_route(change.namespace, change.route, wanted.path)
@@ -850,7 +857,7 @@ class Planner:
             if other is not keep:
                 self.do(c.RemoveRoute(namespace.name, other, item.path))
         remember = None
-        if self.wanted.lab and not self._owns(namespace):
+        if self.wanted.lab and not self.owns(namespace):
             memory = ("route", namespace.name, namespace.inode, str(key))
             remember = Remembered(*memory, str(same) if same else None, str(route))
             if not self.memories.agree(remember, item.path):
@@ -875,7 +882,7 @@ class Planner:
 
     def _is_same(self, namespace: Namespace, there: Route, wanted: Route) -> bool:
         # Outside the lab's own namespaces a route that an administrator made is as good as one of ours.
-        protocol = wanted.protocol if self._owns(namespace) else there.protocol
+        protocol = wanted.protocol if self.owns(namespace) else there.protocol
         # The order of the ways says nothing, but the kernel wants the one that it has where a route is removed.
         return there._replace(nexthops=tuple(sorted(there.nexthops))) == wanted._replace(protocol=protocol)
 
@@ -975,7 +982,7 @@ class Planner:
         A whole document gives the same result wherever it is applied. A route that works is left as it is where others
         have their interfaces, too.
         """
-        if self.wanted.whole and self._owns(namespace):
+        if self.wanted.whole and self.owns(namespace):
             return devices[0]
         current = {hop.dev for other in namespace.routes if other.key == route.key for hop in other.hops}
         return next((dev for dev in devices if dev in current), devices[0])
@@ -990,7 +997,7 @@ class Planner:
     def assume(self, path: str, text: str, namespace: str = "", code: str = "") -> None:
         """Take something for granted. What is in a namespace that is itself taken for granted goes without saying."""
         there = self.before.namespaces.get(namespace)
-        if there and self.wanted.whole and not self._owns(there):
+        if there and self.wanted.whole and not self.owns(there):
             # What a whole document needs there, somebody else has to provide.
             code = MISSING
         if namespace not in self.assumed:

@@ -4,8 +4,9 @@
 
 """Whether a plan cuts the connection by which it was asked for. Pure, as all of planning.
 
-It is judged by the way that packets take to the other end: the link that has the connection's own address, and the
-route. A way that is lost within the plan and is the same again in the end is no loss: TCP sends again.
+It is judged by the way that packets take to the other end: the link that has the connection's own address, the rules
+that they meet, and the route. A way that is lost within the plan and is the same again in the end is no loss: TCP sends
+again.
 
 Private to the collection: no stable interface.
 """
@@ -18,10 +19,11 @@ from typing import NamedTuple
 
 from . import _changes as c
 from ._kernel import copy, play
-from ._model import CONNECTED_METRIC_V6, MAIN_TABLE, Connection, Link, Namespace, State
+from ._model import CONNECTED_METRIC_V6, Connection, Link, Namespace, State
 from ._nat import NatRule
+from ._rules import NO_RANGE, TABLES, Rule
 
-_DEFAULT_TABLE = 253
+_TCP = 6
 
 
 class Cut(NamedTuple):
@@ -67,9 +69,11 @@ def _way(state: State, connection: Connection) -> _Way | None:
     if namespace is None:
         return None
     own = next((link.name for link in namespace.links.values() if _has(link, connection.local) and _works(link)), "")
-    dev, via = _route(namespace, connection.remote)
+    dev, via = _route(namespace, connection)
     if ipaddress.ip_address(connection.remote).is_link_local:
         dev, via = own, ""
+    if dev in namespace.links and _loses_all(namespace.links[dev]):
+        dev, via = "", ""
     return _Way(own, dev, via, frozenset(carriers(namespace, {own, dev} - {""})))
 
 
@@ -82,26 +86,74 @@ def _works(link: Link) -> bool:
     return link.up and not link.master
 
 
-def _route(namespace: Namespace, remote: str) -> tuple[str, str]:
-    """The link and the gateway towards an address, by the longest prefix and the lowest metric."""
-    target = ipaddress.ip_address(remote)
+def _loses_all(link: Link) -> bool:
+    return link.impairment is not None and link.impairment.loses_all
+
+
+def _route(namespace: Namespace, connection: Connection) -> tuple[str, str]:
+    """The link and the gateway by which what is sent to the other end leaves; empty words if it does not."""
+    remote = connection.remote
     if any(_has(link, remote) for link in namespace.links.values()):
         return "lo", ""
+    family = ipaddress.ip_address(remote).version
+    rules = [rule for rule in namespace.rules if rule.family == family]
+    if TABLES["main"] not in {rule.table for rule in rules}:
+        rules += [Rule(32766, family, table=TABLES[name]) for name in ("main", "default")]
+    for rule in sorted(rules, key=lambda rule: rule.priority):
+        if rule.l3mdev or rule.unknown or not _may_match(rule, connection):
+            continue
+        if rule.type in ("blackhole", "unreachable", "prohibit"):
+            return "", ""
+        found = _best(namespace, rule.table, remote) if rule.type == "lookup" else None
+        if found and found.length > rule.suppress_prefixlength:
+            return found.dev, found.via
+    return "", ""
+
+
+def _may_match(rule: Rule, connection: Connection) -> bool:
+    """May a rule match what the session sends? Its mark is taken to be 0, and its user to be root.
+
+    Not known are the other port and the type of service.
+    """
+    is_sure = rule.dport == NO_RANGE and not rule.tos
+    matches = (
+        not rule.source or _within(connection.local, rule.source),
+        not rule.destination or _within(connection.remote, rule.destination),
+        # What is sent from here comes in by lo for the kernel, and the session's socket is bound to no link.
+        rule.iif in ("", "lo") and not rule.oif,
+        not rule.mark,
+        rule.uidrange == NO_RANGE or rule.uidrange[0] == 0,
+        rule.ipproto in (0, _TCP),
+        rule.sport == NO_RANGE or rule.sport[0] <= connection.port <= rule.sport[1],
+    )
+    return all(matches) != rule.inverted or not is_sure
+
+
+class _Found(NamedTuple):
+    length: int
+    dev: str
+    via: str
+
+
+def _best(namespace: Namespace, table: int, remote: str) -> _Found | None:
+    """What a table has for an address, by the longest prefix and the lowest metric; None for nothing."""
+    target = ipaddress.ip_address(remote)
     found = [
-        (0, -own.network.prefixlen, 0 if target.version == 4 else CONNECTED_METRIC_V6, link.name, "")
+        (-own.network.prefixlen, 0 if target.version == 4 else CONNECTED_METRIC_V6, link.name, "")
         for link in namespace.links.values()
-        if link.up
+        if link.up and table == TABLES["main"]
         for own in (*link.addresses, *link.kernel_addresses)
         if own.ip.version == target.version and target in own.network and not own.noprefixroute
     ]
     for route in namespace.routes:
         network = ipaddress.ip_network(route.to)
-        if route.table in (MAIN_TABLE, _DEFAULT_TABLE) and network.version == target.version and target in network:
+        if route.table == table and network.version == target.version and target in network:
             alive = [hop for hop in route.hops if not hop.dead]
             dev, via = (alive[0].dev, alive[0].via) if alive and route.type == "unicast" else ("", "")
-            found.append((int(route.table != MAIN_TABLE), -network.prefixlen, route.metric, dev, via))
+            found.append((-network.prefixlen, route.metric, dev, via))
     # Of equals the first counts, which has been there longer.
-    return min(found, key=lambda way: way[:3])[3:] if found else ("", "")
+    best = min(found, key=lambda way: way[:2], default=None)
+    return _Found(-best[0], *best[2:]) if best else None
 
 
 def carriers(namespace: Namespace, names: set[str]) -> set[str]:
@@ -114,6 +166,7 @@ def carriers(namespace: Namespace, names: set[str]) -> set[str]:
         if name in namespace.links:
             below.add(namespace.links[name].lower)
         below = {other for other in below if other in namespace.links and namespace.links[other].up}
+        below = {other for other in below if not _loses_all(namespace.links[other])}
         open_ends |= below - found
         found |= below
     return found
@@ -152,7 +205,7 @@ def _takes(rule: NatRule, namespace: Namespace, connection: Connection) -> bool:
     matches = [
         ("source", not rule.source or _within(connection.remote, rule.source)),
         ("destination", not rule.destination or _within(connection.local, rule.destination)),
-        ("in_interface", not rule.in_interface or rule.in_interface == _route(namespace, connection.remote)[0]),
+        ("in_interface", not rule.in_interface or rule.in_interface == _route(namespace, connection)[0]),
         ("protocol", not rule.protocol or rule.protocol in ("tcp", "6")),
         ("destination_ports", not rule.destination_ports or _among(connection.port, rule.destination_ports)),
     ]

@@ -527,6 +527,10 @@ class Devices:
             again = self._mark(end, at, link, path)
             if at == end:
                 continue
+            qdisc = link.other_qdisc or (link.impairment and f"netem {link.impairment}")
+            if qdisc:
+                text = f"{at} has a queueing discipline, {qdisc}, which ends when it is moved, and does not come back"
+                self._planner.result.warnings.append(text)
             move = c.MoveLink(at, end, path)
             if device.force:
                 self._forced.add(move)

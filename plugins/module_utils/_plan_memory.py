@@ -79,6 +79,11 @@ class Memories:
             self._planner.result.shared.append(self.without_the_lab(memory))
         return True
 
+    def is_alone(self, memory: Remembered) -> bool:
+        """Has this lab made the thing, and does no other one need it?"""
+        made = (entry for entry in self._entries if entry[:4] == memory[:4])
+        return any(entry.before is None for entry in made) and not self._claims.get(memory[:4])
+
     def without_the_lab(self, memory: Remembered) -> Remembered:
         """With what a sysctl would be without the lab, which may have set one already that it follows."""
         noted = (entry for step in self._planner.result.steps for entry in step.remember)
@@ -299,8 +304,9 @@ class Memories:
             return entry.object in wanted.sysctls
         if entry.kind == "consequence":
             return any(consequence(entry.object, key, "1") is not None for key in wanted.sysctls)
-        if entry.kind == "route":
-            return any(str(item.value.key) == entry.object for item in wanted.routes)
+        if entry.kind in ("route", "rule"):
+            routes = {str(item.value.key) for item in wanted.routes}
+            return entry.object in (routes if entry.kind == "route" else {str(item.value) for item in wanted.rules})
         if entry.kind in ("master", "port"):
             return any(link.bridge and entry.object in link.bridge.ports for link in wanted.links.values())
         if entry.kind == "up" and entry.before == "down" != entry.after and self._uses(entry):
@@ -327,6 +333,8 @@ class Memories:
             self._put_sysctl_back(entry, namespace)
         elif entry.kind in ("route", "lost route"):
             self._put_route_back(entry, namespace)
+        elif entry.kind == "rule":
+            self._planner.rules.put_back(entry, namespace)
         else:
             end = Endpoint(namespace.name, entry.object.split(" ", 1)[0])
             link = namespace.links.get(end.interface)
@@ -338,6 +346,8 @@ class Memories:
                 self._put_master_back(entry, end, link)
             elif entry.kind in ("up", "mtu", "mac"):
                 self._put_setting_back(entry, end, link)
+            elif entry.kind == "impairment":
+                self._planner.impairments.put_back(entry, end, link)
 
     def _put_route_back(self, entry: Remembered, namespace: Namespace) -> None:
         if entry.kind == "lost route":
@@ -349,7 +359,7 @@ class Memories:
         if route:
             self._planner.do(c.RemoveRoute(namespace.name, route))
         elif entry.before is not None:
-            self._leave(entry, None)
+            self.leave(entry, None)
 
     def _keep(self, entry: Remembered) -> bool:
         """Go on remembering what was lost while another change, of this lab or of another one, stands in its way."""
@@ -404,7 +414,7 @@ class Memories:
         if address is None:
             return
         if _without_label(str(address)) != _without_label(entry.after or ""):
-            self._leave(entry, str(address))
+            self.leave(entry, str(address))
             return
         # The others of its subnet go with a primary one, and come again.
         followers = _secondaries(link, address)
@@ -433,7 +443,7 @@ class Memories:
         if now == entry.before:
             return
         if now != entry.after:
-            self._leave(entry, now)
+            self.leave(entry, now)
             return
         if link.master == (entry.before or ""):
             return
@@ -470,7 +480,7 @@ class Memories:
         if now == entry.after:
             self._planner.do(change)
         else:
-            self._leave(entry, now)
+            self.leave(entry, now)
 
     def _user(self, entry: Remembered) -> str:
         """Another lab that has added addresses or routes to the device of an entry; empty if there is none."""
@@ -494,7 +504,7 @@ class Memories:
             other.after for other in self._entries if other[1:4] == entry[1:4]
         }:
             if entry.before != entry.after or entry.kind == "consequence":
-                self._leave(entry, now)
+                self.leave(entry, now)
             return
         change = c.SetSysctl(namespace.name, entry.object, before, current)
         self._planner.do(change)
@@ -528,7 +538,7 @@ class Memories:
                 return implied
         return entry.before
 
-    def _leave(self, entry: Remembered, now: str | None) -> None:
+    def leave(self, entry: Remembered, now: str | None) -> None:
         self._planner.result.warnings.append(
             f"{entry.kind} {entry.namespace} {entry.object} was changed to {now!r} by somebody else since the lab "
             f"set it to {entry.after!r}; it is left as it is (it was {entry.before!r} before the lab)"
@@ -538,8 +548,11 @@ class Memories:
 def _rank(entry: Remembered) -> tuple[int, int]:
     """What leads to the gateways of routes is added before these. A device has no sysctls of IPv6 below its MTU.
 
-    Sysctls go back after those that they follow. Routes go before the addresses and the gateways that they need.
+    Sysctls go back after those that they follow. Routes go before the addresses and the gateways that they need, and
+    rules before the routes to which they lead.
     """
+    if entry.kind == "rule":
+        return -3, 0
     if entry.kind == "route":
         return -2, " via " not in (entry.after or "")
     if entry.kind == "mtu":
@@ -581,6 +594,8 @@ def _is_there(state: State, entry: Remembered) -> bool:
         return False
     if entry.kind == "route":
         return any(str(route) == entry.after and not hindrance(namespace, route) for route in namespace.routes)
+    if entry.kind == "rule":
+        return any(str(rule) == entry.after for rule in namespace.rules)
     link = namespace.links.get(device_of(entry))
     if link is None:
         return False

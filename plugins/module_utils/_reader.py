@@ -81,7 +81,8 @@ class Reader:
         return value
 
     def integer(self, value: Any, path: str, low: int, high: int) -> int:
-        if isinstance(value, str) and value.isascii() and value.isdigit():
+        # Python takes no number of thousands of digits.
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= 20:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             self.problem(path, f"{show(value)} is no whole number")

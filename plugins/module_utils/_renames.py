@@ -87,7 +87,8 @@ def followed(entries: Iterable[Remembered], names: Mapping[tuple[str, int], Name
 def _of_object(kind: str, thing: str) -> list[str]:
     if kind in ("sysctl", "consequence"):
         return [interface_of(thing)]
-    return [] if "route" in kind or kind in ("attached", "device") else [thing.split(" ", 1)[0]]
+    # The kernel keeps the names that a rule was given, whatever the interfaces are called by now.
+    return [] if "route" in kind or kind in ("rule", "attached", "device") else [thing.split(" ", 1)[0]]
 
 
 def _renamed(entry: Remembered, names: Mapping[str, str]) -> Remembered:

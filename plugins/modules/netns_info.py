@@ -89,7 +89,7 @@ namespaces:
       description:
         - The links with their C(name), C(index), C(type) (C(veth), C(bridge), ...), C(mtu) in bytes, C(mac), C(up), C(flags),
           C(operstate), C(alias), C(altnames), C(lab), C(master), C(peer) (its C(namespace) and C(interface)), C(device) (where
-          a device of the host comes C(from), and its C(name) there), and C(addresses).
+          a device of the host comes C(from), and its C(name) there), C(impairment), and C(addresses).
       type: list
       elements: dict
       sample: [{"name": "veth-srv", "type": "veth", "mtu": 1500, "peer": {"namespace": "server", "interface": "vethS"}}]
@@ -99,10 +99,12 @@ namespaces:
       elements: dict
       sample: [{"to": "1.1.1.0/24", "via": "10.0.1.2", "dev": "veth-srv", "table": 254, "protocol": "110"}]
     rules:
-      description: The policy rules of both address families, in the kernel's order.
+      description:
+        - The policy rules of both address families, in the kernel's order and in the words of M(nslab.netns.ns_rule).
+        - C(action) is what a rule does, C(protocol) who has made it, and C(static) whether that was a person or this collection.
       type: list
       elements: dict
-      sample: [{"priority": 32766, "from": "all", "to": "all", "action": "lookup", "table": 254}]
+      sample: [{"priority": 32766, "from": "all", "to": "all", "action": "lookup", "table": 254, "protocol": "kernel", "static": false}]
     neighbours:
       description: The neighbours, with C(address), C(dev), C(mac) and C(state).
       type: list

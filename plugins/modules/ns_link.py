@@ -98,6 +98,7 @@ extends_documentation_fragment:
   - nslab.netns.attributes
   - nslab.netns.attributes.changes
   - nslab.netns.common
+  - nslab.netns.impairment
 """
 
 EXAMPLES = r"""
@@ -233,6 +234,7 @@ def main() -> None:
         "mtu": {"type": "int"},
         "mac": {"type": "str"},
         "addresses": {"type": "list", "elements": "raw"},
+        "impairment": _options.IMPAIRMENT,
         "purge": {"type": "bool", "default": False},
     }
     run_module("ns_link", options, _options.ns_link)

@@ -19,10 +19,10 @@ options:
   topology:
     description:
       - The document. Its keys are C(name) (of the lab, required), C(namespaces), C(links), and C(probes).
-      - C(namespaces) has for each name C(interfaces), C(bridges), C(routes), C(sysctls) and C(services), in the words of
+      - C(namespaces) has for each name C(interfaces), C(bridges), C(routes), C(rules), C(sysctls) and C(services), in the words of
         M(nslab.netns.ns_link), M(nslab.netns.bridge) with C(ports) as M(nslab.netns.bridge_port) has them, M(nslab.netns.ns_route),
-        M(nslab.netns.ns_sysctl) and M(nslab.netns.ns_service). V(host) is the namespace that the module itself runs in.
-      - C(links) is a list of veths, each with its two C(endpoints) as C(namespace:interface).
+        M(nslab.netns.ns_rule), M(nslab.netns.ns_sysctl) and M(nslab.netns.ns_service). V(host) is the namespace that the module itself runs in.
+      - C(links) is a list of veths, each with its two C(endpoints) as C(namespace:interface), and with the C(impairment) of both.
       - C(probes) are checked here, and run by M(nslab.netns.ns_probe).
       - It may be left out with O(state=absent) and O(lab).
     type: dict

@@ -72,6 +72,34 @@ options:
         description: Whether the other end shall be up.
         type: bool
         default: true
+      impairment:
+        description: What the other end does to what it sends, as in O(impairment).
+        type: dict
+        suboptions:
+          delay:
+            description: How long each packet is delayed.
+            type: str
+          jitter:
+            description: By how much the delay varies.
+            type: str
+          loss:
+            description: How many packets are lost.
+            type: str
+          duplicate:
+            description: How many packets are sent twice.
+            type: str
+          reorder:
+            description: How many packets are not delayed.
+            type: str
+          corrupt:
+            description: How many packets have one wrong bit.
+            type: str
+          rate:
+            description: How much is sent in a second.
+            type: str
+          limit:
+            description: How many packets wait at most.
+            type: int
   purge:
     description:
       - Whether addresses that O(addresses) or O(peer.addresses) do not name are removed, of each end that names any.
@@ -93,6 +121,7 @@ extends_documentation_fragment:
   - nslab.netns.attributes
   - nslab.netns.attributes.changes
   - nslab.netns.common
+  - nslab.netns.impairment
 """
 
 EXAMPLES = r"""
@@ -213,6 +242,7 @@ def main() -> None:
         "mac": {"type": "str"},
         "addresses": {"type": "list", "elements": "raw"},
         "up": {"type": "bool", "default": True},
+        "impairment": _options.IMPAIRMENT,
         "peer": {
             "type": "dict",
             "options": {
@@ -222,6 +252,7 @@ def main() -> None:
                 "mac": {"type": "str"},
                 "addresses": {"type": "list", "elements": "raw"},
                 "up": {"type": "bool", "default": True},
+                "impairment": _options.IMPAIRMENT,
             },
         },
         "purge": {"type": "bool", "default": False},

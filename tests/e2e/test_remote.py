@@ -57,6 +57,11 @@ CUTTING = {
         f"add route host blackhole {CONTROLLERS_ADDRESS}/32",
         "its way back is eth0",
     ),
+    "rule that forbids": (
+        task("ns_rule", rules=[{"priority": 100, "from": ADDRESS, "type": "prohibit"}]),
+        f"add rule host priority 100 from {ADDRESS}/32 prohibit",
+        "its way back is eth0",
+    ),
     "port published": (
         task("ns_dnat", rules=[{"protocol": "tcp", "ports": ["20-30"], "to_destination": "10.0.0.1"}]),
         "add nat host in nftables: 1 rule",
@@ -75,6 +80,7 @@ HARMLESS = {
             {"protocol": "tcp", "port": 2222, "to_destination": f"{ADDRESS}:22"},
         ],
     ),
+    "another rule": task("ns_rule", rules=[{"priority": 100, "from": ADDRESS, "table": 100}]),
     "another route": task("ns_route", routes=[{"to": "198.18.0.128/25", "type": "blackhole"}]),
 }
 

@@ -45,6 +45,7 @@ SHARED = {
     "down": {"interfaces": {"eth0": {"up": False}}},
     "no IPv6": {"sysctls": {"net.ipv6.conf.eth0.disable_ipv6": 1}},
     "route": {"routes": [{"to": "198.51.100.0/24", "via": "192.0.2.1"}]},
+    "rule": {"rules": [{"priority": 100, "from": "192.0.2.0/24", "iif": "eth0", "table": 100}]},
 }
 
 

@@ -15,7 +15,17 @@ from ansible_collections.nslab.netns.plugins.module_utils._document import read_
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, documents
 from applying import words
 from hypothesis import HealthCheck, Phase, given, settings
-from throwaway import differences, firewall, ip_json, kinds_here, named_namespaces, sysctls, throwaway_host
+from throwaway import (
+    NO_NETEM,
+    differences,
+    firewall,
+    ip_json,
+    kinds_here,
+    named_namespaces,
+    qdiscs,
+    sysctls,
+    throwaway_host,
+)
 
 KINDS = kinds_here()
 EXAMPLES = int(os.environ.get("NSLAB_EXAMPLES", "25"))
@@ -56,10 +66,18 @@ def _stack(name: str | None) -> dict[str, Any]:
                 for way in (route, *route.get("nexthops", ())):
                     way["flags"] = sorted(set(way.get("flags", ())) - {"linkdown"})
                 routes.append(json.dumps(route, sort_keys=True))
+    rules = {family: ip_json(name, family, "-details", "rule", "show") for family in ("-4", "-6")}
     watched = sysctls(
         name, r"^net\.ipv[46]\.(ip_forward|icmp_echo_ignore_all|conf\.(all|lo|[eh]\d)\.(forwarding|rp_filter))$"
     )
-    return {"links": links, "routes": sorted(routes), "sysctls": watched, "firewall": firewall(name)}
+    return {
+        "links": links,
+        "routes": sorted(routes),
+        "rules": rules,
+        "qdiscs": qdiscs(name),
+        "sysctls": watched,
+        "firewall": firewall(name),
+    }
 
 
 def _is_link_local(address: dict[str, Any]) -> bool:
@@ -87,7 +105,7 @@ _SETTINGS = {
 
 @pytest.mark.once
 @settings(max_examples=EXAMPLES, **_SETTINGS)
-@given(first=documents(kinds=KINDS), second=documents(kinds=KINDS))
+@given(first=documents(kinds=KINDS, impairments=not NO_NETEM), second=documents(kinds=KINDS, impairments=not NO_NETEM))
 def test_any_topology_leads_to_any_other(first: Document, second: Document) -> None:
     """apply(A), apply(B) equals a fresh B; check predicts apply and touches nothing; nothing is left behind."""
     with throwaway_host():
@@ -113,7 +131,7 @@ def test_any_topology_leads_to_any_other(first: Document, second: Document) -> N
 
 @pytest.mark.parametrize("absent", [False, True])
 @settings(max_examples=max(1, EXAMPLES // 10), **_SETTINGS)
-@given(document=documents())
+@given(document=documents(impairments=not NO_NETEM))
 def test_a_second_lab_is_not_touched(absent: bool, document: Document) -> None:
     """Two labs on one host live side by side."""
     other = {

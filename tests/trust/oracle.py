@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from throwaway import json_arrays
+from throwaway import NO_NETEM, json_arrays, root_qdiscs
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _nft = ctypes.CDLL("libnftables.so.1")
@@ -45,6 +45,7 @@ _SYSCTLS = (
 
 #: "route show table all" shows those of IPv6 too, "rule show" does not.
 _IP = (["ip", "-json", "-details", "-batch", "-"], "address show\nroute show table all\nrule show\n")
+_IP6 = (["ip", "-6", "-json", "-details", "-batch", "-"], "rule show\n")
 
 
 def look() -> dict[str, Any]:
@@ -110,12 +111,14 @@ class _Asked(NamedTuple):
 
 def _ask() -> _Asked:
     """Start the programs in the namespace that this thread is in, and read the rest meanwhile."""
-    commands = {"ip": _IP}
+    commands = {"ip": _IP, "ip -6": _IP6}
     for family in ("ip", "ip6"):
         # Listing a table that is not there makes it.
         with contextlib.suppress(FileNotFoundError):
             if "nat" in Path(f"/proc/thread-self/net/{family}_tables_names").read_text().split():
                 commands[family + "tables"] = ([f"{family}tables-legacy-save", "-t", "nat"], "")
+    if not NO_NETEM:
+        commands["tc"] = (["tc", "-json", "qdisc", "show"], "")
     programs = {name: _start(command, text) for name, (command, text) in commands.items()}
     top = "/proc/sys/net/"
     values = {path.removeprefix(top): _read(path) for pattern in _SYSCTLS for path in glob.glob(top + pattern)}
@@ -160,7 +163,8 @@ def _stack(asked: _Asked) -> dict[str, Any]:
     return {
         "links": {link["ifname"]: _link(link) for link in links},
         "routes": sorted(filter(None, map(_route, routes))),
-        "rules": rules,
+        "rules": {"IPv4": rules, "IPv6": json_arrays(said["ip -6"], 1)[0]},
+        "qdiscs": root_qdiscs(said.get("tc", "[]")),
         "sysctls": asked.sysctls,
         "nft": asked.nft.splitlines(),
         # A table that holds no rules says nothing: it stays until its namespace goes.

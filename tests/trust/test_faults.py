@@ -20,12 +20,14 @@ from counting import count
 from generating import generated, telling
 from hypothesis import given
 from oracle import look, without_identity
-from throwaway import differences, throwaway_host
+from throwaway import NO_NETEM, differences, throwaway_host
 
 #: How many generated documents there are, in parts that go to several processes. The trials of each take a time that
 #: grows with the square of its size.
 DOCUMENTS = int(os.environ.get("NSLAB_FAULT_DOCUMENTS", "50"))
 PARTS = min(DOCUMENTS, 50)
+
+GENERATED = documents(most=2, impairments=not NO_NETEM)
 
 _TOPOLOGIES = Path(__file__).parent.parent.parent / "playbooks/topologies"
 
@@ -135,7 +137,7 @@ def test_every_call_of_generated_documents_fails_or_is_the_last(monkeypatch: pyt
     """From nothing where it is killed, from another document where it fails."""
 
     @generated(part, -(-DOCUMENTS // PARTS))
-    @given(first=documents(most=2), document=documents(most=2))
+    @given(first=GENERATED, document=GENERATED)
     def holds(first: Document, document: Document) -> None:
         with telling(first, document):
             count(FAILED, fails_everywhere(monkeypatch, document, first))

@@ -19,11 +19,13 @@ from generating import generated, telling
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import look, without_identity
-from throwaway import differences, throwaway_host
+from throwaway import NO_NETEM, differences, throwaway_host
 
 #: How many pairs there are, in parts that go to several processes.
 PAIRS = int(os.environ.get("NSLAB_PAIRS", "2000"))
 PARTS = 16
+
+IMPAIRMENTS = not NO_NETEM
 
 #: After so many pairs the lab goes, and the next pair starts from nothing.
 _UNTIL_NOTHING = 10
@@ -110,7 +112,7 @@ def test_check_is_apply_and_any_document_leads_to_any_other(part: int) -> None:
 
         # Neither shrinking nor trying again: what came before is part of an example.
         @generated(part, -(-PAIRS // PARTS))
-        @given(second=st.one_of(documents(), documents(many=True)))
+        @given(second=st.one_of(documents(impairments=IMPAIRMENTS), documents(many=True, impairments=IMPAIRMENTS)))
         def holds(second: Document) -> None:
             chain.go_on(second)
 

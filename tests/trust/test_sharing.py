@@ -50,6 +50,13 @@ HOSTS_ROUTES = (
 )
 GATEWAYS = ("192.0.2.1", "192.0.2.7", "198.51.100.1", "10.1.0.9", "2001:db8::1", "2001:db8:1::9")
 DESTINATIONS = {4: ("10.8.0.0/24", "10.9.0.0/24"), 6: ("2001:db8:8::/64",)}
+#: Rules that have one priority, of which some say less than others, as far as the order lets them.
+RULES: list[Document] = [
+    {"priority": 100, "from": "10.1.0.0/16", "table": 100},
+    {"priority": 100, "from": "10.1.0.0/16", "iif": "lo", "table": 100},
+    {"priority": 100, "table": 100},
+    {"priority": 200, "to": "2001:db8::/32", "type": "prohibit"},
+]
 SYSCTLS = (
     "net.ipv4.ip_forward",
     "net.ipv4.conf.all.forwarding",
@@ -146,6 +153,7 @@ class _Story:
             "interfaces": interfaces,
             "sysctls": {key: choose.choice((0, 1)) for key in keys} if sets else {},
             "routes": list({route["to"]: route for route in routes}.values()),
+            "rules": choose.sample(RULES, choose.choice((0, 0, 1, 2))),
         }
 
     def _route(self, interfaces: Document) -> Document:

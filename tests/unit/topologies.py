@@ -77,11 +77,13 @@ def documents(
     most: int | None = None,
     devices: tuple[str, ...] = (),
     kinds: tuple[str, ...] = (),
+    impairments: bool = False,
 ) -> Document:
     """A valid topology document that the kernel takes.
 
     It is of up to four namespaces, or ``most``. ``many``: of up to twelve, with more wires between them. ``devices``:
     those of the host that some of the namespaces may get. ``kinds``: those of links besides veths and bridges.
+    ``impairments``: the kernel has netem.
     """
     all_names, all_wires = (_MANY_NAMESPACES, _MANY_WIRES) if many else (_NAMESPACES, _WIRES)
     names = draw(st.lists(st.sampled_from(all_names), unique=True, max_size=most or len(all_names)))
@@ -120,12 +122,35 @@ def documents(
         draw_more = [{"to": "198.51.100.0/24", "type": "blackhole"}, {"to": "2001:db8:f::/48", "type": "unreachable"}]
         draw_more.append({"to": "203.0.113.0/24", "type": "prohibit", "metric": 7, "table": 77})
         namespaces[namespace]["routes"] += draw(_subset(draw_more))
+    links: list[Document] = [{"endpoints": list(ends)} for _number, ends in wires]
+    _add_impairments(draw, namespaces, links if impairments else [])
     for body in namespaces.values():
+        _add_rules(draw, body)
         _add_nat(draw, body)
         body["routes"] = _without_twins(draw(st.permutations(body["routes"])))
     if not any(namespaces["host"].values()):
         del namespaces["host"]
-    return {"name": name, "namespaces": namespaces, "links": [{"endpoints": list(ends)} for _number, ends in wires]}
+    return {"name": name, "namespaces": namespaces, "links": links}
+
+
+#: Without loss, which would keep IPv6 from seeing whose addresses are.
+_IMPAIRMENTS: list[Document] = [
+    {"delay": "1ms"},
+    {"delay": "1ms", "jitter": "200us", "duplicate": "0.1%"},
+    {"delay": "2ms", "reorder": "10%", "limit": 2000},
+    {"rate": "10gbit"},
+    {"corrupt": "0.001%"},
+]
+
+
+def _add_impairments(draw: st.DrawFn, namespaces: dict[str, Any], links: list[Document]) -> None:
+    for link in links:
+        how = draw(st.integers(0, 3))
+        if how == 0:
+            link["impairment"] = draw(st.sampled_from(_IMPAIRMENTS))
+        elif how == 1:
+            namespace, interface = draw(st.sampled_from(link["endpoints"])).split(":")
+            namespaces[namespace]["interfaces"][interface]["impairment"] = draw(st.sampled_from(_IMPAIRMENTS))
 
 
 def _add_devices(draw: st.DrawFn, namespaces: dict[str, Any], names: list[str], devices: tuple[str, ...]) -> None:
@@ -364,6 +389,30 @@ def _add_routes(draw: st.DrawFn, namespaces: dict[str, Any], number: int, side: 
     if {"to": f"172.20.{number}.0/24", "via": f"10.88.{number}.1"} in chosen:
         chosen.append({"to": f"10.88.{number}.1/32", "dev": interface})
     routes += chosen
+
+
+#: Policy rules, some of which have one priority, where their order counts. Some say less than others: by what they say
+#: the kernel takes others for them.
+_RULES: list[Document] = [
+    {"priority": 100, "from": "10.0.0.0/8", "table": 100},
+    {"priority": 100, "from": "10.0.0.0/8", "iif": "e0", "table": 100},
+    {"priority": 100, "from": "10.0.0.0/8", "iif": "e0", "table": 100, "not": True},
+    {"priority": 100, "table": 100},
+    {"priority": 100, "to": "172.16.0.0/12", "table": "default"},
+    {"priority": 100, "to": "2001:db8::/32", "table": 300},
+    {"priority": 110, "fwmark": "0x1/0xff", "type": "prohibit"},
+    {"priority": 110, "fwmark": 7, "oif": "e1", "family": "ipv6", "type": "blackhole"},
+    {"priority": 120, "table": "main", "suppress_prefixlength": 0},
+    {"priority": 120, "table": "main"},
+    {"priority": 120, "ipproto": "tcp", "dport": "80-89", "sport": 1024, "table": 70000},
+    {"priority": 130, "tos": "0x10", "uidrange": "1000-1999", "type": "unreachable"},
+    {"priority": 40000, "l3mdev": True},
+]
+
+
+def _add_rules(draw: st.DrawFn, body: Document) -> None:
+    if draw(st.integers(0, 2)) == 0:
+        body["rules"] = draw(_subset(_RULES))
 
 
 def _add_nat(draw: st.DrawFn, body: Document) -> None:

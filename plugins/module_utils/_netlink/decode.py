@@ -6,7 +6,7 @@
 
 Only the fields that the collection speaks of are decoded, by hand: pyroute2 decodes every field of every message, at
 ten times the cost, and that cost is what an audit of a thousand namespaces consists of.
-Field layouts: include/uapi/linux/{if_link,if_addr,rtnetlink,neighbour,fib_rules,net_namespace}.h.
+Field layouts: include/uapi/linux/{if_link,if_addr,rtnetlink,neighbour,net_namespace}.h.
 
 Private to the collection: no stable interface.
 """
@@ -32,7 +32,6 @@ RTM_NEWLINK, RTM_GETLINK = 16, 18
 _RTM_GETADDR = 22
 _RTM_NEWROUTE, _RTM_GETROUTE = 24, 26
 _RTM_GETNEIGH = 30
-_RTM_GETRULE = 34
 _RTM_GETNSID = 90
 
 _IFINFO = struct.Struct("=BxHiII")
@@ -524,55 +523,6 @@ def neighbours(session: Session, names: dict[int, str]) -> list[dict[str, Any]]:
                 entry["mac"] = value.hex(":")
         found.append(entry)
     return found
-
-
-_RULE_ACTIONS = {1: "lookup", 2: "goto", 3: "nop", 6: "blackhole", 7: "unreachable", 8: "prohibit"}
-
-
-def rules(session: Session) -> list[dict[str, Any]]:
-    """The policy rules of both families, in the kernel's order."""
-    found = []
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            bodies = session.dump(_RTM_GETRULE, _RTMSG.pack(family, 0, 0, 0, 0, 0, 0, 0, 0))
-        except KernelError as error:
-            if error.number in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
-                continue
-            raise
-        found += [_rule(body) for body in bodies if body[0] == family]
-    return found
-
-
-def _rule(body: bytes) -> dict[str, Any]:
-    family, dst_len, src_len, tos, table, _r1, _r2, action, flags = _RTMSG.unpack_from(body)
-    rule: dict[str, Any] = {
-        "family": "ipv4" if family == socket.AF_INET else "ipv6",
-        "priority": 0,
-        "from": "all",
-        "to": "all",
-        "action": _RULE_ACTIONS.get(action, str(action)),
-        "not": bool(flags & 0x2),
-    }
-    if tos:
-        rule["tos"] = tos
-    for attribute, value in attributes(body, _RTMSG.size):
-        if attribute == 1:
-            rule["to"] = f"{socket.inet_ntop(family, value)}/{dst_len}"
-        elif attribute == 2:
-            rule["from"] = f"{socket.inet_ntop(family, value)}/{src_len}"
-        elif attribute == 3:
-            rule["iif"] = _text(value)
-        elif attribute == 17:
-            rule["oif"] = _text(value)
-        elif attribute == 6:
-            rule["priority"] = _U32.unpack(value)[0]
-        elif attribute == 10:
-            rule["fwmark"] = _U32.unpack(value)[0]
-        elif attribute == 15:
-            table = _U32.unpack(value)[0]
-    if rule["action"] == "lookup":
-        rule["table"] = table
-    return rule
 
 
 def _u32_attribute(kind: int, value: int) -> bytes:

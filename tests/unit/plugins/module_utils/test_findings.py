@@ -172,3 +172,21 @@ def test_a_ring_of_bridges(links: list[tuple[str, str]], closing: int) -> None:
     assert found(ring(*links)) == [("bridge-loop", f"links[{closing}]")]
     assert found(ring(*links, stp=True)) == []
     assert found(ring(*links[:-1])) == []
+
+
+def with_rules(*rules: Document, **more: Any) -> Document:
+    return {"name": "x", "namespaces": {"a": {"rules": list(rules), **more}}}
+
+
+def test_a_rule_that_leads_to_a_table_without_routes() -> None:
+    rule = {"priority": 5, "table": 100}
+    assert found(with_rules(rule)) == [("empty-table", "namespaces.a.rules[0].table")]
+    full = {"to": "10.0.0.0/8", "type": "blackhole", "table": 100}
+    assert found(with_rules(rule, routes=[full])) == []
+    assert found(with_rules({**rule, "family": "ipv6"}, routes=[full])) != []
+    assert found(with_rules({"priority": 5}, {"priority": 6, "table": "local"}, {"priority": 7, "l3mdev": True})) == []
+
+
+def test_a_rule_with_an_interface_that_is_not_there() -> None:
+    rules = [{"priority": 5, "iif": "lo"}, {"priority": 6, "oif": "e0"}]
+    assert found(with_rules(*rules)) == [("detached-rule", "namespaces.a.rules[1].oif")]

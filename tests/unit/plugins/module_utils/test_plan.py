@@ -25,6 +25,7 @@ from ansible_collections.nslab.netns.plugins.module_utils._model import (
     Wanted,
 )
 from ansible_collections.nslab.netns.plugins.module_utils._plan import Plan, plan
+from ansible_collections.nslab.netns.plugins.module_utils._rules import groups
 from ansible_collections.nslab.netns.plugins.module_utils._sysctl_keys import generic_key, interface_of
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, documents, routed
 from hypothesis import HealthCheck, given, settings
@@ -37,6 +38,7 @@ _SETTINGS = settings(
 #: Devices of the host that a document may take.
 KINDS = ("dummy", "vlan", "macvlan", "ipvlan", "vxlan", "vrf")
 DEVICES = ("nic0", "nic1")
+_DOCUMENTS = documents(devices=DEVICES, kinds=KINDS, impairments=True)
 
 
 def wanted(document: Document, absent: bool = False) -> Wanted:
@@ -106,11 +108,13 @@ def shape(state: State) -> dict[str, Any]:
                     _primaries(link),
                     link.bridge,
                     link.master,
+                    link.impairment,
                     {"cost": VETH_PORT_COST, **link.port} if link.master else {},
                 )
                 for link in namespace.links.values()
             },
             "routes": sorted(map(str, namespace.routes)),
+            "rules": groups(namespace.rules),
             "nat": namespace.nat,
         }
         for name, namespace in state.namespaces.items()
@@ -126,7 +130,7 @@ def _primaries(link: Any) -> dict[Any, Address]:
 
 
 @_SETTINGS
-@given(first=documents(devices=DEVICES, kinds=KINDS), second=documents(devices=DEVICES, kinds=KINDS))
+@given(first=_DOCUMENTS, second=_DOCUMENTS)
 def test_a_plan_leads_to_where_no_plan_is_needed(first: Document, second: Document) -> None:
     start = fresh(wanted(first), wanted(second))
     between = applied(start, plan(wanted(first), start))
@@ -141,7 +145,7 @@ def test_a_plan_leads_to_where_no_plan_is_needed(first: Document, second: Docume
 
 
 @_SETTINGS
-@given(first=documents(devices=DEVICES, kinds=KINDS), second=documents(devices=DEVICES, kinds=KINDS))
+@given(first=_DOCUMENTS, second=_DOCUMENTS)
 def test_undoing_the_steps_of_a_plan_in_reverse_leads_back(first: Document, second: Document) -> None:
     start = fresh(wanted(first), wanted(second))
     between = applied(start, plan(wanted(first), start))
@@ -171,7 +175,7 @@ def test_undoing_the_steps_of_a_plan_in_reverse_leads_back(first: Document, seco
 
 
 @_SETTINGS
-@given(first=documents(devices=DEVICES, kinds=KINDS), second=documents(devices=DEVICES, kinds=KINDS))
+@given(first=_DOCUMENTS, second=_DOCUMENTS)
 def test_planning_changes_no_input(first: Document, second: Document) -> None:
     start = fresh(wanted(first), wanted(second))
     between = applied(start, plan(wanted(first), start))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _changes as c
+from ansible_collections.nslab.netns.plugins.module_utils._impairment import WHOLE, Impairment
 from ansible_collections.nslab.netns.plugins.module_utils._kernel import copy, play
 from ansible_collections.nslab.netns.plugins.module_utils._model import (
     Address,
@@ -20,6 +21,7 @@ from ansible_collections.nslab.netns.plugins.module_utils._model import (
 )
 from ansible_collections.nslab.netns.plugins.module_utils._nat import NatRule
 from ansible_collections.nslab.netns.plugins.module_utils._plan_connection import find_cut
+from ansible_collections.nslab.netns.plugins.module_utils._rules import Rule
 
 NEAR = Connection(1, "192.0.2.10", 22, "192.0.2.99")
 FAR = Connection(1, "192.0.2.10", 22, "203.0.113.5")
@@ -134,3 +136,78 @@ def test_the_change_that_is_named_is_the_one_after_which_it_stays_lost() -> None
     found = find_cut(state, after, steps, NEAR)
     assert found is not None
     assert found.change == changes[1]
+
+
+# --- policy rules ----------------------------------------------------------------------------------------------------
+
+KERNEL = [Rule(0, table=255), Rule(32766, table=254), Rule(32767, table=253)]
+OTHER_WAY = Route("0.0.0.0/0", via="198.51.100.7", dev="eth1", table=100)
+SAME_WAY = Route("0.0.0.0/0", nexthops=(NextHop("192.0.2.1", "eth0"),), table=100)
+
+RULES = {
+    "another way": (OTHER_WAY, Rule(10, table=100), True),
+    "the same way": (SAME_WAY, Rule(10, table=100), False),
+    "an empty table": (None, Rule(10, table=100), False),
+    "after main": (OTHER_WAY, Rule(40000, table=100), False),
+    "from its own address": (OTHER_WAY, Rule(10, table=100, source="192.0.2.10/32"), True),
+    "from another address": (OTHER_WAY, Rule(10, table=100, source="192.0.2.11/32"), False),
+    "to the other end": (OTHER_WAY, Rule(10, table=100, destination="203.0.113.0/24"), True),
+    "not to elsewhere": (OTHER_WAY, Rule(10, table=100, destination="10.0.0.0/8", inverted=True), True),
+    "not to the other end": (OTHER_WAY, Rule(10, table=100, destination="203.0.113.5/32", inverted=True), False),
+    "blackhole": (None, Rule(10, type="blackhole"), True),
+    "prohibit for others": (None, Rule(10, type="prohibit", source="10.0.0.0/8"), False),
+    "of IPv6": (None, Rule(10, 6, type="blackhole"), False),
+    "a mark": (OTHER_WAY, Rule(10, table=100, mark=1, mark_mask=1), False),
+    "no mark": (OTHER_WAY, Rule(10, table=100, mark=0, mark_mask=1), True),
+    "what comes in": (OTHER_WAY, Rule(10, table=100, iif="eth0"), False),
+    "what goes out from here": (OTHER_WAY, Rule(10, table=100, iif="lo"), True),
+    "a bound socket": (OTHER_WAY, Rule(10, table=100, oif="eth1"), False),
+    "its port": (OTHER_WAY, Rule(10, table=100, ipproto=6, sport=(20, 30)), True),
+    "another port": (OTHER_WAY, Rule(10, table=100, ipproto=6, sport=(80, 80)), False),
+    "a port that may be its": (OTHER_WAY, Rule(10, table=100, dport=(50000, 50001)), True),
+    "a port that may not be its": (OTHER_WAY, Rule(10, table=100, dport=(1, 2), inverted=True), True),
+    "udp": (OTHER_WAY, Rule(10, table=100, ipproto=17), False),
+    "its user": (OTHER_WAY, Rule(10, table=100, uidrange=(0, 10)), True),
+    "another user": (OTHER_WAY, Rule(10, table=100, uidrange=(1000, 1000)), False),
+    "no default route": (OTHER_WAY, Rule(10, table=100, suppress_prefixlength=0), False),
+    "vrf": (OTHER_WAY, Rule(10, l3mdev=True), False),
+}
+
+
+@pytest.mark.parametrize("what", RULES)
+@pytest.mark.parametrize("told", [True, False])
+def test_a_rule_that_leads_the_session_elsewhere(what: str, told: bool) -> None:
+    """With the kernel's own rules told, or without, as of a kernel that has none."""
+    route, rule, cuts = RULES[what]
+    state = plain()
+    state.namespaces["host"].routes += [route] if route else []
+    state.namespaces["host"].rules = list(KERNEL) if told else []
+    assert bool(cut(state, FAR, c.SetRules("host", (rule,)))) == cuts
+
+
+def test_a_route_in_a_table_to_which_a_rule_leads() -> None:
+    state = plain()
+    state.namespaces["host"].rules = [*KERNEL, Rule(10, table=100)]
+    assert cut(state, FAR, c.AddRoute("host", OTHER_WAY)) == "its way back is eth0 through 192.0.2.1"
+    assert cut(state, FAR, c.AddRoute("host", SAME_WAY)) == ""
+    assert cut(state, NEAR, c.AddRoute("host", OTHER_WAY)) != ""
+
+
+def test_a_rule_that_the_session_needs_goes() -> None:
+    state = plain()
+    state.namespaces["host"].routes = [SAME_WAY]
+    state.namespaces["host"].rules = [*KERNEL, Rule(10, table=100, source="192.0.2.10/32")]
+    gone = c.SetRules("host", (), (Rule(10, table=100, source="192.0.2.10/32"),))
+    assert cut(state, FAR, gone) == "its way back is eth0 through 192.0.2.1"
+    assert cut(state, NEAR, gone) != ""
+
+
+# --- impairments -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("lossy", [Impairment(loss=WHOLE), Impairment(delay=5, corrupt=WHOLE)])
+def test_a_link_that_lets_nothing_through_any_more(lossy: Impairment) -> None:
+    assert cut(plain(), FAR, c.SetImpairment(end("eth0"), lossy)) == "its way back is eth0 through 192.0.2.1"
+    assert cut(plain(), FAR, c.SetImpairment(end("eth1"), lossy)) == ""
+    assert cut(vlan_on_bond(), NEAR, c.SetImpairment(end("eth0"), lossy)) != ""
+    assert cut(plain(), FAR, c.SetImpairment(end("eth0"), Impairment(delay=5, loss=WHOLE // 2))) == ""
