@@ -26,7 +26,7 @@ from ._capture_rules import rule_words
 from ._connection import proc_address
 from ._errors import Missing, Problem, Refused
 from ._machine import Machine
-from ._model import HOST, NOBODY, STATIC_ROUTE_PROTOCOLS, Endpoint, Route, State, origin_of
+from ._model import HOST, NOBODY, STATIC_ROUTE_PROTOCOLS, Endpoint, Link, Route, State, origin_of
 from ._netlink import decode
 from ._observe import Look, look_at_nat, remembered
 from ._observe import labs as find_labs
@@ -207,6 +207,8 @@ def _links(look: Look, name: str, addresses: list[decode.RawAddress]) -> list[Fa
                 "bridge": raw.bridge or None,
                 "port": {**raw.port, "vlans": [vlan._asdict() for vlan in link.vlans]} if raw.port else None,
                 "peer": link.peer._asdict() if link.peer else None,
+                "details": _details(link),
+                "vrf": link.vrf or None,
                 "altnames": [altname for altname in raw.altnames if not origin_of(altname)],
                 "device": {"from": HOST, "name": link.origins[0].name} if link.origins else None,
                 "addresses": [
@@ -221,6 +223,18 @@ def _links(look: Look, name: str, addresses: list[decode.RawAddress]) -> list[Fa
                 ],
             }
         )
+    return found
+
+
+def _details(link: Link) -> Facts | None:
+    """What a link of a kind is (_kinds.py), and what it lies on."""
+    if link.details is None:
+        return None
+    found: Facts = {name: None if value == "" else value for name, value in link.details.settings}
+    if link.details.link:
+        found["link"] = link.details.link._asdict()
+    if link.details.netns:
+        found["link_netns"] = link.details.netns
     return found
 
 

@@ -21,7 +21,7 @@ from ._document_routes import read_routes, read_sysctls
 from ._document_rules import read_rules
 from ._document_services import read_service_names, read_services
 from ._errors import InvalidInput, Problem
-from ._kinds import KINDS
+from ._kinds import KINDS as _KINDS
 from ._model import (
     BRIDGE_SETTINGS,
     HOST,
@@ -45,6 +45,54 @@ IMPAIRMENT: Options = {
     "options": {
         **{word: {"type": "str"} for word in ("delay", "jitter", "loss", "duplicate", "reorder", "corrupt", "rate")},
         "limit": {"type": "int"},
+    },
+}
+
+
+_LINK = {"type": "str", "required": True}
+
+#: The options that say what kind of link one is, as ns_link takes them.
+KINDS: dict[str, Any] = {
+    "dummy": {"type": "bool"},
+    "vlan": {
+        "type": "dict",
+        "options": {
+            "link": _LINK,
+            "id": {"type": "int", "required": True},
+            "protocol": {"type": "str", "choices": ["802.1Q", "802.1ad"]},
+        },
+    },
+    "macvlan": {
+        "type": "dict",
+        "options": {"link": _LINK, "mode": {"type": "str", "choices": ["bridge", "private", "vepa", "passthru"]}},
+    },
+    "ipvlan": {
+        "type": "dict",
+        "options": {
+            "link": _LINK,
+            "mode": {"type": "str", "choices": ["l2", "l3", "l3s"]},
+            "flag": {"type": "str", "choices": ["bridge", "private", "vepa"]},
+        },
+    },
+    "vxlan": {
+        "type": "dict",
+        "options": {
+            "id": {"type": "int", "required": True},
+            "remote": {"type": "str"},
+            "group": {"type": "str"},
+            "local": {"type": "str"},
+            "link": {"type": "str"},
+            "link_netns": {"type": "str"},
+            "dstport": {"type": "int"},
+            "learning": {"type": "bool"},
+        },
+    },
+    "vrf": {
+        "type": "dict",
+        "options": {
+            "table": {"type": "int", "required": True},
+            "interfaces": {"type": "list", "elements": "str"},
+        },
     },
 }
 
@@ -147,7 +195,7 @@ def ns_link(options: Options) -> Wanted:
     reader = Reader()
     wanted = _wanted(reader, options)
     end = _end(reader, options, "")
-    settings = {key: options.get(key) for key in ("addresses", "mtu", "mac", "up", "impairment", *KINDS)}
+    settings = {key: options.get(key) for key in ("addresses", "mtu", "mac", "up", "impairment", *_KINDS)}
     link = read_interface(reader, end.interface, settings, "", end.namespace)
     if options.get("state") == "absent":
         wanted.absent_devices = [end]

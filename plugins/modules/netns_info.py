@@ -89,7 +89,8 @@ namespaces:
       description:
         - The links with their C(name), C(index), C(type) (C(veth), C(bridge), ...), C(mtu) in bytes, C(mac), C(up), C(flags),
           C(operstate), C(alias), C(altnames), C(lab), C(master), C(peer) (its C(namespace) and C(interface)), C(device) (where
-          a device of the host comes C(from), and its C(name) there), C(impairment), and C(addresses).
+          a device of the host comes C(from), and its C(name) there), C(impairment), C(details) (of a VLAN and the like, with
+          the C(link) that it lies on), C(vrf), and C(addresses).
       type: list
       elements: dict
       sample: [{"name": "veth-srv", "type": "veth", "mtu": 1500, "peer": {"namespace": "server", "interface": "vethS"}}]

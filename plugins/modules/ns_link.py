@@ -7,18 +7,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: ns_link
-short_description: Set up an existing link in a network namespace
+short_description: Set up a link in a network namespace, and make VLANs and the like
 version_added: 0.1.0
 description:
   - Sets MTU, MAC, addresses and the administrative state of a link that exists, C(lo) above all.
+  - With one of O(dummy), O(vlan), O(macvlan), O(ipvlan), O(vxlan) and O(vrf) it makes the link if it is missing, and with
+    O(state=absent) removes it. One that is there and is something else is refused; to make it anew, remove it first.
   - What is not said stays as it is.
   - With O(device) it moves a device of the host (a NIC, a macvlan, a tun or tap) into the namespace first, and gives it
     its name there. With O(state=absent) the device goes home, under its old name and as it was there.
 options:
   state:
     description:
-      - V(absent) sends a device home that was moved by O(device); nothing happens if there is none. Beside O(name) and
-        O(namespace) all other options are ignored then.
+      - V(absent) removes a link of the kinds that this module makes, and sends a device home that was moved by O(device).
+        Nothing happens if there is none. Beside O(name), O(namespace) and O(lab) all other options are ignored then.
       - A device goes home as well when its namespace is removed by M(nslab.netns.netns) or M(nslab.netns.topology).
     type: str
     choices: [present, absent]
@@ -53,6 +55,105 @@ options:
             bridge, as a VLAN or the like lies on it, or as the SSH session comes in by it by which Ansible is there.
         type: bool
         default: false
+  dummy:
+    description:
+      - V(true) for a dummy, a link from which nothing is sent.
+    type: bool
+  vlan:
+    description:
+      - What is sent through the link is tagged and goes out of another link, and the other way round.
+    type: dict
+    suboptions:
+      link:
+        description:
+          - The interface that the VLAN lies on, in the same namespace, or in another one as in V(host:eth0).
+        type: str
+        required: true
+      id:
+        description: The number of the VLAN, from 1 to 4094.
+        type: int
+        required: true
+      protocol:
+        description: The kind of tags; V(802.1Q) without it.
+        type: str
+        choices: [802.1Q, 802.1ad]
+  macvlan:
+    description:
+      - A link with a MAC address of its own that shares another link with that and with others of its kind.
+      - The link that it lies on can be no port of a bridge, and have no ipvlan on it.
+    type: dict
+    suboptions:
+      link:
+        description: The interface that it lies on, as of O(vlan.link).
+        type: str
+        required: true
+      mode:
+        description:
+          - Whether those on one link reach each other; V(bridge) without it, as container engines have it. The kernel's own
+            default is V(vepa).
+        type: str
+        choices: [bridge, private, vepa, passthru]
+  ipvlan:
+    description:
+      - A link that shares another one, and its MAC address. All on one link are of the same mode and flag.
+    type: dict
+    suboptions:
+      link:
+        description: The interface that it lies on, as of O(vlan.link).
+        type: str
+        required: true
+      mode:
+        description: V(l2) without it, as container engines have it. The kernel's own default is V(l3).
+        type: str
+        choices: [l2, l3, l3s]
+      flag:
+        description: Whether those on one link reach each other; V(bridge) without it.
+        type: str
+        choices: [bridge, private, vepa]
+  vxlan:
+    description:
+      - What is sent through the link goes to another host in UDP packets.
+    type: dict
+    suboptions:
+      id:
+        description: The network identifier (VNI), from 0 to 16777215.
+        type: int
+        required: true
+      remote:
+        description: The address of the other end.
+        type: str
+      group:
+        description: A multicast group of several ends, in the place of O(vxlan.remote). It takes O(vxlan.link).
+        type: str
+      local:
+        description: The address from which packets are sent.
+        type: str
+      link:
+        description: The interface that packets leave by, as of O(vlan.link).
+        type: str
+      link_netns:
+        description: The namespace through which packets go, where that is another one and O(vxlan.link) does not say it.
+        type: str
+      dstport:
+        description: The UDP port; 4789 without it.
+        type: int
+      learning:
+        description: Whether the link learns from which end a MAC address comes; V(true) without it.
+        type: bool
+  vrf:
+    description:
+      - A routing domain. The routes of its interfaces' addresses are in its table, and what comes in by them is routed by it.
+    type: dict
+    suboptions:
+      table:
+        description: The number of its routing table.
+        type: int
+        required: true
+      interfaces:
+        description:
+          - The interfaces of the same namespace that are in it. With O(purge), others leave it.
+        type: list
+        elements: str
   name:
     description:
       - The name of the interface.
@@ -126,6 +227,20 @@ EXAMPLES = r"""
     device: {name: veth-a}
     up: true
     addresses: [10.0.1.2/24]
+
+- name: Lay a macvlan on it
+  nslab.netns.ns_link:
+    name: web
+    namespace: server
+    macvlan: {link: eth0}
+    up: true
+    addresses: [10.0.1.80/24]
+
+- name: Remove the macvlan
+  nslab.netns.ns_link:
+    name: web
+    namespace: server
+    state: absent
 
 - name: Send it home
   nslab.netns.ns_link:
@@ -229,6 +344,7 @@ def main() -> None:
                 "force": {"type": "bool", "default": False},
             },
         },
+        **_options.KINDS,
         "namespace": {"type": "str", "default": "host"},
         "up": {"type": "bool"},
         "mtu": {"type": "int"},

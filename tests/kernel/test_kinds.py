@@ -1,0 +1,291 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Dummies, VLANs, macvlans, ipvlans, VXLANs and VRFs, on a real kernel, as far as it has them."""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+import pytest
+from ansible_collections.nslab.netns.plugins.module_utils import _facts, _options
+from ansible_collections.nslab.netns.plugins.module_utils._errors import StepFailed
+from ansible_collections.nslab.netns.tests.unit.topologies import Document
+from applying import failing_call, host_without_lab_traces, module, refused, run
+from throwaway import differences, ip, ip_json, kernel_has, within
+
+
+def needs(*kinds: str) -> pytest.MarkDecorator:
+    missing = [kind for kind in kinds if not kernel_has(kind)]
+    return pytest.mark.skipif(bool(missing), reason=f"this kernel has no {' and no '.join(missing)}")
+
+
+def lab(**interfaces: Any) -> Document:
+    """Two namespaces, a and b, with a wire between them; ``interfaces`` are of a."""
+    return {
+        "name": "lab",
+        "namespaces": {
+            "a": {"interfaces": {"eth0": {"addresses": ["10.0.0.1/24"]}, **interfaces}},
+            "b": {"interfaces": {"eth0": {"addresses": ["10.0.0.2/24"]}}},
+        },
+        "links": [{"endpoints": ["a:eth0", "b:eth0"]}],
+    }
+
+
+def details(namespace: str, name: str) -> Any:
+    (link,) = ip_json(namespace, "-details", "link", "show", "dev", name)
+    return link
+
+
+#: What an interface is, how iproute2 tells it, and what it becomes.
+_KINDS = [
+    pytest.param({"dummy": True}, {}, None, marks=needs("dummy"), id="dummy"),
+    pytest.param(
+        {"vlan": {"link": "eth0", "id": 10}},
+        {"id": 10, "protocol": "802.1Q"},
+        {"vlan": {"link": "eth0", "id": 11, "protocol": "802.1ad"}},
+        marks=needs("vlan"),
+        id="vlan",
+    ),
+    pytest.param(
+        {"macvlan": {"link": "eth0"}},
+        {"mode": "bridge"},
+        {"macvlan": {"link": "b:eth0", "mode": "vepa"}},
+        marks=needs("macvlan"),
+        id="macvlan",
+    ),
+    pytest.param(
+        {"ipvlan": {"link": "eth0", "mode": "l3"}},
+        {"mode": "l3"},
+        {"ipvlan": {"link": "eth0", "flag": "private"}},
+        marks=needs("ipvlan"),
+        id="ipvlan",
+    ),
+    pytest.param(
+        {"vxlan": {"id": 77, "remote": "10.0.0.2", "local": "10.0.0.1"}},
+        {"id": 77, "remote": "10.0.0.2", "local": "10.0.0.1", "port": 4789, "learning": True},
+        {"vxlan": {"id": 77, "group": "239.0.0.1", "link": "eth0", "learning": False, "dstport": 8472}},
+        marks=needs("vxlan"),
+        id="vxlan",
+    ),
+    pytest.param(
+        {"vrf": {"table": 10, "interfaces": ["eth0"]}},
+        {"table": 10},
+        {"vrf": {"table": 11}},
+        marks=needs("vrf"),
+        id="vrf",
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "told", "other"), _KINDS)
+def test_its_whole_life(host: None, body: Document, told: Any, other: Document | None) -> None:
+    before = host_without_lab_traces()
+    (kind,) = body
+    document = lab(x={**body, "addresses": ["10.9.0.1/24"]})
+    predicted = run(document, check=True)
+    assert host_without_lab_traces() == before
+    assert run(document) == predicted
+    assert any(line.startswith(f"add {kind} a:x") for line in predicted)
+    assert run(document) == []
+    link = details("a", "x")
+    data = link["linkinfo"].get("info_data", {})
+    assert link["linkinfo"]["info_kind"] == kind
+    assert {key: data.get(key) for key in told} == told
+    assert link["ifalias"] == "nslab:lab"
+    assert "UP" in link["flags"]
+
+    # As somebody else's hands leave it.
+    ip("-n", "a", "link", "delete", "x")
+    assert any(line.startswith(f"add {kind} a:x") for line in run(document))
+    assert run(document) == []
+
+    captured = _facts.gather(None, [], "lab")["topology"]
+    assert captured["namespaces"]["a"]["interfaces"]["x"] == document["namespaces"]["a"]["interfaces"]["x"]
+    if other:
+        assert f"remove {kind} a:x" in run({**document, "namespaces": {**document["namespaces"], **_a(other)}})
+        changed = lab(x=other)
+        assert run(changed) == []
+    # Without it in the document, it goes; and so does all of it in the end.
+    assert f"remove {kind} a:x" in run(lab())
+    assert run(lab()) == []
+    run(document)
+    run({"name": "lab"}, absent=True)
+    assert run({"name": "lab"}, absent=True) == []
+    assert not differences(before, host_without_lab_traces())
+
+
+def _a(body: Document) -> Document:
+    return {"a": lab(x=body)["namespaces"]["a"]}
+
+
+@pytest.mark.parametrize(("body", "told", "other"), _KINDS)
+def test_whatever_fails_is_taken_back(
+    host: None, monkeypatch: pytest.MonkeyPatch, body: Document, told: Any, other: Document | None
+) -> None:
+    run(lab())
+    before = host_without_lab_traces()
+    document = lab(x={**body, "addresses": ["10.9.0.1/24"]})
+    number = 0
+    while True:
+        number += 1
+        with failing_call(monkeypatch, number) as calls:
+            try:
+                run(document)
+            except StepFailed:
+                assert not differences(before, host_without_lab_traces())
+                continue
+            assert calls[0] < number
+        break
+    between = host_without_lab_traces()
+    for number in range(1, 60):
+        with failing_call(monkeypatch, number) as calls:
+            try:
+                run(lab(x=other) if other else lab())
+            except StepFailed:
+                assert not differences(between, host_without_lab_traces())
+                continue
+            assert calls[0] < number
+        break
+    assert run(lab(x=other) if other else lab()) == []
+
+
+@needs("macvlan")
+def test_packets_pass_a_macvlan_in_another_namespace(host: None) -> None:
+    document = lab()
+    document["namespaces"]["c"] = {"interfaces": {"x": {"macvlan": {"link": "a:eth0"}, "addresses": ["10.0.0.3/24"]}}}
+    run(document)
+    within("c", "ping", "-c1", "-W2", "10.0.0.2")
+    assert run(document) == []
+
+
+@needs("vlan")
+def test_packets_are_tagged(host: None) -> None:
+    document = lab()
+    for number, name in enumerate("ab", 1):
+        vlan = {"vlan": {"link": "eth0", "id": 10}, "addresses": [f"10.9.0.{number}/24"]}
+        document["namespaces"][name]["interfaces"]["eth0.10"] = vlan
+    run(document)
+    within("a", "ping", "-c1", "-W2", "10.9.0.2")
+    document["namespaces"]["b"]["interfaces"]["eth0.10"]["vlan"]["id"] = 11
+    run(document)
+    with pytest.raises(AssertionError):
+        within("a", "ping", "-c1", "-W1", "10.9.0.2")
+
+
+@needs("vlan")
+def test_a_vlan_follows_what_it_lies_on(host: None) -> None:
+    document = lab(
+        **{
+            "eth0.10": {"vlan": {"link": "eth0", "id": 10}, "addresses": ["10.9.0.1/24", "fd00:9::1/64"]},
+            "eth0.20": {"vlan": {"link": "eth0", "id": 20}, "up": False},
+        }
+    )
+    document["namespaces"]["a"]["interfaces"]["eth0"]["mtu"] = 9000
+    document["namespaces"]["a"]["routes"] = [{"to": "10.99.0.0/16", "via": "10.9.0.2"}]
+    run(document)
+    assert run(document) == []
+    assert details("a", "eth0.10")["mtu"] == 9000
+    assert "UP" not in details("a", "eth0.20")["flags"]
+    ip("-n", "a", "link", "set", "eth0", "down")
+    run(document)
+    assert run(document) == []
+    assert "UP" in details("a", "eth0.10")["flags"]
+    assert "UP" not in details("a", "eth0.20")["flags"]
+    small = copy.deepcopy(document)
+    small["namespaces"]["a"]["interfaces"]["eth0"]["mtu"] = 1400
+    run(small)
+    assert run(small) == []
+    assert details("a", "eth0.10")["mtu"] == 1400
+    down = copy.deepcopy(small)
+    down["namespaces"]["a"]["interfaces"]["eth0"]["up"] = False
+    del down["namespaces"]["a"]["routes"]
+    assert "a:eth0.10 cannot be up, as a:eth0 is down, on which it lies" in refused(down)
+
+
+@needs("vrf")
+def test_a_vrf_keeps_its_members_apart(host: None) -> None:
+    """Two customers with the same addresses on one router."""
+    document: Document = {
+        "name": "lab",
+        "namespaces": {
+            "router": {
+                "sysctls": {"net.ipv4.ip_forward": 1},
+                "interfaces": {
+                    "red": {"vrf": {"table": 10, "interfaces": ["r1", "r2"]}},
+                    "blue": {"vrf": {"table": 20, "interfaces": ["b1"]}},
+                    "r1": {"addresses": ["10.0.1.1/24"]},
+                    "r2": {"addresses": ["10.0.2.1/24", "fd00:2::1/64"]},
+                    "b1": {"addresses": ["10.0.1.1/24"]},
+                },
+                "routes": [{"to": "10.7.0.0/16", "via": "10.0.2.2", "table": 10}],
+            },
+            **{
+                name: {
+                    "interfaces": {"eth0": {"addresses": [f"{net}.2/24"]}, "lo": {"addresses": more}},
+                    "routes": [{"to": "default", "via": f"{net}.1"}],
+                }
+                for name, net, more in (
+                    ("x", "10.0.1", []), ("y", "10.0.2", ["10.7.0.1/32"]), ("z", "10.0.1", []),
+                )
+            },
+        },
+        "links": [
+            {"endpoints": ["router:r1", "x:eth0"]},
+            {"endpoints": ["router:r2", "y:eth0"]},
+            {"endpoints": ["router:b1", "z:eth0"]},
+        ],
+    }  # fmt: skip
+    run(document)
+    assert run(document) == []
+    within("x", "ping", "-c1", "-W2", "10.0.2.2")
+    within("x", "ping", "-c1", "-W2", "10.7.0.1")
+    with pytest.raises(AssertionError):
+        within("z", "ping", "-c1", "-W1", "10.0.2.2")
+    # A member changes over, and what it has comes along.
+    members = document["namespaces"]["router"]["interfaces"]
+    members["red"]["vrf"]["interfaces"] = ["r1"]
+    members["blue"]["vrf"]["interfaces"] = ["b1", "r2"]
+    document["namespaces"]["router"]["routes"][0]["table"] = 20
+    assert "change link router:r2 vrf red -> blue" in run(document)
+    assert run(document) == []
+    within("z", "ping", "-c1", "-W2", "10.0.2.2")
+
+
+def test_somebody_elses_is_refused(host: None) -> None:
+    run(lab())
+    ip("-n", "a", "link", "add", "x", "type", "bridge")
+    assert "a:x exists already and is a bridge device, not a macvlan (link eth0)" in refused(
+        lab(x={"macvlan": {"link": "eth0"}})
+    )
+    ip("-n", "a", "link", "delete", "x")
+    ip("-n", "a", "link", "add", "x", "link", "eth0", "type", "macvlan", "mode", "vepa")
+    assert "is a macvlan (link eth0 mode vepa), not a macvlan (link eth0)" in refused(
+        lab(x={"macvlan": {"link": "eth0"}})
+    )
+    run(lab(x={"macvlan": {"link": "eth0", "mode": "vepa"}}), adopt=True)
+    assert details("a", "x")["ifalias"] == "nslab:lab"
+
+
+def test_the_module_makes_one_and_removes_it(host: None) -> None:
+    ip("link", "add", "v0", "type", "veth", "peer", "name", "v1")
+    options = {"name": "x", "namespace": None, "addresses": None, "purge": False, "macvlan": {"link": "v0"}}
+    assert module(_options.ns_link, **options) == ["add macvlan host:x link v0"]
+    assert module(_options.ns_link, **options) == []
+    gone = {"name": "x", "namespace": None, "state": "absent"}
+    assert module(_options.ns_link, **gone) == ["remove macvlan host:x"]
+    assert module(_options.ns_link, **gone) == []
+
+
+def test_what_lies_on_what_goes_is_told(host: None) -> None:
+    run(lab())
+    ip("-n", "a", "link", "add", "x", "link", "eth0", "type", "macvlan")
+    changed = lab()
+    changed["links"], changed["namespaces"]["a"]["interfaces"], changed["namespaces"]["b"]["interfaces"] = [], {}, {}
+    # In a namespace of the lab all is its own.
+    assert "remove macvlan a:x" in run(changed, warned=[])
+    run(lab())
+    ip("-n", "a", "link", "add", "x", "link", "eth0", "netns", str(os.getpid()), "type", "macvlan")
+    assert "remove macvlan host:x" in run(changed, warned=["the macvlan host:x lies on a:eth0, and goes with it"])
