@@ -30,10 +30,10 @@ shell: ## Open a shell in a namespace, node=NAME, or run command="..." there
 	@$(PYTHON) tools/shell.py "$(node)" "$(command)"
 
 test: ## Run every check and test, or those of stage=NAME; args=... goes to pytest; stage=help lists the stages
-	@$(PYTHON) tools/check.py --pytest="$(args)" $(stage)
+	@$(PYTHON) tools/check.py --pytest="$(args)" --only="$(only)" $(stage)
 
 molecule: ## Run the scenarios on virtual machines, or scenario=NAME of them
-	@$(PYTHON) tools/within.py molecule molecule --base-config extensions/molecule/base.yml test $(if $(scenario),-s $(scenario),--all)
+	@$(PYTHON) tools/check.py molecule --only="$(scenario)"
 
 lint: ## Run the linters and type checks only
 	@$(PYTHON) tools/check.py lint

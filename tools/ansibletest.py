@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from environment import CACHE, REQUIREMENTS, ROOT, Version, compiling_once, dotted, path_without_rust, pythons, venv
@@ -26,6 +26,9 @@ with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", *command]
         subprocess.run(command, check=True, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
 """
+
+# What Debian 12 has.
+TARGET_PYTHON = "3.11"
 
 # An integration target that is only in the copy.
 PREPARATION = "nothing"
@@ -64,6 +67,26 @@ class AnsibleTest:
 
     def integration(self, targets: Iterable[str]) -> tuple[list[str], dict[str, str]]:
         return self.command("integration", "--allow-destructive", "--allow-root", *targets)
+
+    def integration_over_ssh(self, port: int, key: Path, targets: Iterable[str]) -> tuple[list[str], dict[str, str]]:
+        """With a virtual machine as the target, and what of the collection has run there noted.
+
+        The key is in an agent that lives as long as the command.
+        """
+        hosts = [
+            *("--controller", f"origin:python={dotted(self.version)}"),
+            *("--target", f"ssh:root@127.0.0.1:{port},python={TARGET_PYTHON}"),
+        ]
+        agent = ["ssh-agent", "sh", "-c", 'ssh-add -q "$0" && exec "$@"', str(key)]
+        return self._from_here("integration", *hosts, "--allow-destructive", "--coverage", *targets, through=agent)
+
+    def coverage_report(self) -> tuple[list[str], dict[str, str]]:
+        return self._from_here("coverage", "report")
+
+    def _from_here(self, *options: str, through: Sequence[str] = ()) -> tuple[list[str], dict[str, str]]:
+        """A command line without a virtual environment of ansible-test's own, and the environment to run it in."""
+        path = os.pathsep.join([str(self.commands), self._path()])
+        return [*through, str(self.commands / "ansible-test"), *options], {"HOME": str(self._home()), "PATH": path}
 
     def stage(self, instead: str | None = None) -> None:
         """Copy what git knows or would add. A symlink would not do: ansible-test resolves it and loses the tree.

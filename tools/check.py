@@ -124,12 +124,11 @@ def trust(run: Run) -> None:
 def oldest(run: Run) -> None:
     """Kernel tests that depend on versions, as an old target has them: the oldest pyroute2, on the oldest Python."""
     need_commands(KERNEL_TOOLS)
-    version = (3, 9) if (3, 9) in pythons() else oldest_controller()
+    version = oldest_target_python()
     if version != (3, 9):
         run.leave_out("the oldest Python of a target, 3.9", "it is not on this machine")
-    commands = venv(f"oldest-{dotted(version)}", version, ["test"], instead="oldest")
     title = f"Python {dotted(version)}, oldest pyroute2"
-    run.pytest(title, commands, ["tests/kernel", "-m", "not once"], on=THROWAWAY_HOST, workers=3)
+    run.pytest(title, oldest_target(), ["tests/kernel", "-m", "not once"], on=THROWAWAY_HOST, workers=3)
 
 
 def e2e(run: Run) -> None:
@@ -139,12 +138,17 @@ def e2e(run: Run) -> None:
     for version in versions:
         commands = venv(f"test-{dotted(version)}", version, ["test"])
         chosen = [] if version == versions[-1] else ["-m", "not once"]
+        title = f"{ansible_core(commands)}, Python {dotted(version)}"
+        target = {}
+        if version == OLDEST_CONTROLLER and oldest_target_python() == (3, 9):
+            target["NSLAB_TARGET_PYTHON"] = str(oldest_target() / "python")
+            title += ", on the target Python 3.9 with the oldest pyroute2"
         environment = {
+            **target,
             "NSLAB_ANSIBLE_PLAYBOOK": str(commands / "ansible-playbook"),
             "NSLAB_SSHD": sshd(),
             "PYTHONPATH": str(compiling_once(CACHE / "sitecustomize")),
         }
-        title = f"{ansible_core(commands)}, Python {dotted(version)}"
         run.pytest(title, commands, ["tests/e2e", *chosen], environment, on=THROWAWAY_HOST)
 
 
@@ -169,8 +173,7 @@ def units(run: Run) -> None:
 def integration(run: Run) -> None:
     """ansible-test integration on a throw-away host: all with the newest of everything, examples with the oldest."""
     need_commands(KERNEL_TOOLS)
-    targets = {path.name for path in (ROOT / "tests/integration/targets").iterdir() if (path / "tasks").is_dir()}
-    targets = {name for name in targets if not name.startswith("setup_")}
+    targets = integration_targets()
     preparations, tests, copies = [], [], []
     for version in controllers(run):
         old = version == OLDEST_CONTROLLER
@@ -190,9 +193,72 @@ def integration(run: Run) -> None:
         run.check_together(tests)
 
 
+def vm(run: Run) -> None:
+    """All roles on a virtual machine: the kernel and the packages of Debian 12, over ssh."""
+    _scenarios(run, ["default"])
+
+
+def molecule(run: Run) -> None:
+    """All scenarios on virtual machines."""
+    _scenarios(run, run.only or every_scenario())
+
+
+def integration_vm(run: Run) -> None:
+    """ansible-test integration on a virtual machine of Debian 12, and how much of the collection has run there."""
+    need_commands({"ssh-agent": "openssh-client"})
+    test = AnsibleTest(newest_controller(), "integration-vm")
+    test.stage()
+    machine = [sys.executable, str(ROOT / "tests/vm/machine.py")]
+    name = "integration"
+    if not run.check("A virtual machine", [*machine, "up", name], counts=False):
+        return
+    try:
+        reached = json.loads((CACHE / "vm/run" / name / "machine.json").read_text())
+        title = f"ansible-test integration, {ansible_core(test.commands)}, on {reached['suite']}"
+        for target in run.only or sorted(integration_targets()):
+            command, environment = test.integration_over_ssh(reached["port"], CACHE / "vm/key", [target])
+            run.check(f"{title}: {target}", command, environment, cwd=test.tree)
+        command, environment = test.coverage_report()
+        run.check("What of the collection has run", command, environment, cwd=test.tree, counts=False)
+    finally:
+        run.check("The end of the virtual machine", [*machine, "down", name], counts=False)
+
+
+def integration_targets() -> set[str]:
+    """The targets that are tests; the others help them."""
+    targets = {path.name for path in (ROOT / "tests/integration/targets").iterdir() if (path / "tasks").is_dir()}
+    return {name for name in targets if not name.startswith("setup_")}
+
+
+def _scenarios(run: Run, names: Sequence[str]) -> None:
+    commands = venv("molecule", newest_controller(), ["molecule"])
+    environment = {
+        "ANSIBLE_COLLECTIONS_PATH": str(collection_tree()),
+        # Whatever Ansible and molecule keep, and their folders for what is temporary.
+        "ANSIBLE_HOME": str(CACHE / "ansible"),
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": str(CACHE / "ansible/cp"),
+        "PATH": os.pathsep.join([str(commands), os.environ["PATH"]]),
+    }
+    program = [str(commands / "molecule"), "--base-config", "extensions/molecule/base.yml"]
+    for name in names:
+        folder = CACHE / "molecule" / name
+        own = {**environment, "MOLECULE_EPHEMERAL_DIRECTORY": str(folder)}
+        if not run.check(f"scenario {name}", [*program, "test", "-s", name], own):
+            # Whatever has stopped it, its machines end.
+            run.check(f"end of scenario {name}", [*program, "destroy", "-s", name], own, counts=False)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def every_scenario() -> Sequence[str]:
+    return sorted(path.parent.name for path in (ROOT / "extensions/molecule").glob("*/molecule.yml"))
+
+
 STAGES: dict[str, Callable[[Run], None]] = {
-    stage.__name__: stage for stage in (lint, planner, engine, trust, oldest, e2e, sanity, units, integration)
+    stage.__name__: stage for stage in (lint, planner, engine, trust, oldest, e2e, sanity, units, integration, vm)
 }
+
+#: The stages that run only when they are named.
+NAMED_ONLY: dict[str, Callable[[Run], None]] = {"molecule": molecule, "integration-vm": integration_vm}
 
 #: The stages that work on throw-away hosts.
 ON_THROWAWAY_HOSTS = {engine, trust, oldest, e2e, integration}
@@ -228,6 +294,17 @@ def oldest_controller() -> Version:
     return min((version for version in pythons() if version >= OLDEST_CONTROLLER), default=newest_controller())
 
 
+def oldest_target_python() -> Version:
+    """The oldest Python that a target may have, if this machine has it."""
+    return (3, 9) if (3, 9) in pythons() else oldest_controller()
+
+
+def oldest_target() -> Path:
+    """The commands of a target with the oldest of everything."""
+    version = oldest_target_python()
+    return venv(f"oldest-{dotted(version)}", version, ["test"], instead="oldest")
+
+
 def controllers(run: Run) -> list[Version]:
     """The Pythons that stand for the oldest and for the newest supported ansible-core."""
     both = [oldest_controller(), newest_controller()]
@@ -257,8 +334,10 @@ class Command(NamedTuple):
 class Run:
     """Runs the commands of the stages and keeps count."""
 
-    def __init__(self, pytest_arguments: list[str]) -> None:
+    def __init__(self, pytest_arguments: list[str], only: Sequence[str] = ()) -> None:
         self._pytest_arguments = pytest_arguments
+        #: The scenarios that `molecule` runs, or the targets of `integration-vm`; without one, all of them.
+        self.only = only
         self.passed = self.failed = self.skipped = 0
         #: How often something was tried, by what it is.
         self.counts: dict[str, int] = {}
@@ -384,38 +463,53 @@ def main() -> int:
     parser.add_argument(
         "--pytest", default="", metavar="ARGUMENTS", help="more arguments for the stages that run pytest"
     )
+    parser.add_argument(
+        "--only",
+        default="",
+        metavar="NAMES",
+        help="the scenarios of the stage molecule, or the targets of integration-vm",
+    )
     arguments = parser.parse_args()
-    if unknown := [name for name in arguments.stages if name not in STAGES]:
+    stages = {**STAGES, **NAMED_ONLY}
+    if unknown := [name for name in arguments.stages if name not in stages]:
         say("The stages:" if unknown == ["help"] else f"There is no stage {', '.join(unknown)}. The stages:")
-        for name, stage in STAGES.items():
-            say(f"  {name:12} {(stage.__doc__ or '').splitlines()[0]}")
+        for name, stage in stages.items():
+            only = " (only when it is named)" if name in NAMED_ONLY else ""
+            say(f"  {name:14} {(stage.__doc__ or '').splitlines()[0]}{only}")
         return 0 if unknown == ["help"] else 2
+    only = arguments.only.split()
+    there = {"molecule": every_scenario, "integration-vm": integration_targets}
+    for name in arguments.stages:
+        names = there[name]() if name in there else only
+        if missing := sorted({*only} - {*names}):
+            say(f"There is no {', '.join(missing)} for the stage {name}; there are {', '.join(sorted(names))}")
+            return 2
 
     # Python compiles each file once, even where it was told not to keep the result: hundreds of processes want it.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    run = Run(shlex.split(arguments.pytest))
+    run = Run(shlex.split(arguments.pytest), only)
     names = arguments.stages or list(STAGES)
     summary = []
     started = time.monotonic()
     for position, name in enumerate(names):
         before, since = (run.passed, run.failed, run.skipped), time.monotonic()
         width = shutil.get_terminal_size().columns
-        say(f"\n{f'=== {name}: {STAGES[name].__doc__} '.ljust(min(width, 120), '=')}")
-        stage = STAGES[name]
+        say(f"\n{f'=== {name}: {stages[name].__doc__} '.ljust(min(width, 120), '=')}")
+        stage = stages[name]
         try:
             broken = broken_kernel() if stage in ON_THROWAWAY_HOSTS else ""
             if broken:
                 run.leave_out(name, broken)
-                summary.append(f"{name:12} LEFT OUT: the kernel of this machine is broken")
+                summary.append(f"{name:14} LEFT OUT: the kernel of this machine is broken")
                 continue
             stage(run)
         except Unavailable as error:
             say(str(error))
             run.failed += 1
         passed, failed, skipped = (now - then for now, then in zip((run.passed, run.failed, run.skipped), before))
-        summary.append(f"{name:12} {passed:5} passed {failed:3} failed {skipped:3} skipped   {elapsed(since)}")
+        summary.append(f"{name:14} {passed:5} passed {failed:3} failed {skipped:3} skipped   {elapsed(since)}")
         if failed:
-            summary += [f"{later:12} not run" for later in names[position + 1 :]]
+            summary += [f"{later:14} not run" for later in names[position + 1 :]]
             break
     say("\n=== summary\n" + "\n".join(summary) + f"\nin {elapsed(started)}\n")
     if run.counts:

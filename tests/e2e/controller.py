@@ -137,6 +137,9 @@ class Controller:
             file = self.home / "playbook.yml"
             file.write_text(json.dumps(playbook, indent=2))
             playbook = str(file)
+        # The Python of the target is most often that of the tests.
+        target = os.environ.get("NSLAB_TARGET_PYTHON")
+        variables = {**({"ansible_python_interpreter": target} if target else {}), **variables}
         extra = ["--extra-vars", json.dumps(variables)] if variables else []
         return subprocess.Popen(
             [*prefix, _ansible_playbook(), *options, *extra, playbook],

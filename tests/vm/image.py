@@ -15,7 +15,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,7 +41,9 @@ MIRROR = "http://deb.debian.org/debian"
 
 #: What a server has anyway, and what the collection asks of it.
 _SYSTEM = ("systemd-sysv", "udev", "dbus", "kmod", "procps", "sudo", "openssh-server", "iputils-ping", "python3")
-_NEEDED = ("python3-pyroute2", "iproute2", "iptables", "nftables")
+_NEEDED = ("python3-pyroute2", "python3-iptables", "iproute2", "iptables", "nftables")
+#: What ansible-test asks of a target whose coverage it measures.
+_MEASURED = ("python3-coverage",)
 _KERNEL = ("linux-image-cloud-amd64", "initramfs-tools", "zstd")
 
 #: The disk of a machine. The file is only as large as what is written.
@@ -148,7 +150,7 @@ def _log(target: Image) -> Iterator[Run]:
 
 def _make(target: Image, run: Run) -> None:
     root = target.folder / "root"
-    packages = ",".join((*_SYSTEM, *_NEEDED, *_KERNEL))
+    packages = ",".join((*_SYSTEM, *_NEEDED, *_MEASURED, *_KERNEL))
     sources = [f"deb {MIRROR} {target.suite} main", f"deb {MIRROR}-security {target.suite}-security main"]
     run(
         "mmdebstrap", "--variant=minbase", f"--include={packages}", "--skip=check/empty",
@@ -165,12 +167,23 @@ def _make(target: Image, run: Run) -> None:
     run(*inside, "systemctl", "mask", *_MASKED)
     run(*inside, "systemctl", "enable", "systemd-networkd.service", "ssh.service")
     run(*inside, "ssh-keygen", "-A")
+    _compile_once(root, inside, run)
     run(*inside, "update-initramfs", "-u")
     for name, pattern in (("vmlinuz", "vmlinuz-*"), ("initrd", "initrd.img-*")):
         run("cp", next((root / "boot").glob(pattern)), target.folder / name)
     run("mke2fs", "-q", "-t", "ext4", "-d", root, target.folder / "disk.raw", _DISK_SIZE)
     run("qemu-img", "convert", "-O", "qcow2", target.folder / "disk.raw", target.disk)
     run("rm", "-rf", root, target.folder / "disk.raw")
+
+
+def _compile_once(root: Path, inside: Sequence[str], run: Run) -> None:
+    """Have the Python of the system compile each file only once: its own now, and what Ansible sends it as it comes."""
+    run(*inside, "python3", "-m", "compileall", "-q", "/usr/lib/python3", "/usr/lib/python3/dist-packages")
+    # Debian's Python has a sitecustomize already, which is for a program that is not there.
+    for library in (root / "usr/lib").glob("python3.*"):
+        run("rm", "-f", library / "sitecustomize.py")
+        run("cp", ROOT / "tests/compiled/sitecustomize.py", library)
+        run("mkdir", library / "compiled")
 
 
 def _write(path: Path, text: str, run: Run) -> None:

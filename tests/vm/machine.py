@@ -5,9 +5,9 @@
 
 A machine is a folder in .cache/vm/run: its own copy of the disk, its console's log, the sockets of its interfaces, and
 an ssh_config with its name (`ssh -F .cache/vm/run/NAME/ssh_config NAME`). Beside the interface for ssh it has three,
-each either alone or wired to the same one of another machine.
+each either alone or wired to one of another machine, or of itself: to the same one, unless another is said.
 
-    python3 tests/vm/machine.py up NAME [--suite bookworm] [--wire 1=OTHER ...]
+    python3 tests/vm/machine.py up NAME [--suite bookworm] [--wire 1=OTHER ...] [--wire 2=NAME:3 ...]
     python3 tests/vm/machine.py ssh NAME [COMMAND ...]
     python3 tests/vm/machine.py down [NAME ...]
 """
@@ -92,7 +92,19 @@ def up(name: str, suite: str = SUITES[0], wires: Mapping[int, str] | None = None
     folder.mkdir(parents=True)
     subprocess.run(["cp", "--reflink=auto", "--sparse=always", made_from.disk, folder / "disk.qcow2"], check=True)
     machine = _start(made_from, name, folder, wires or {}, ["-loadvm", _READY])
-    _await_ssh(machine)
+    try:
+        _await_ssh(machine)
+        _make_its_own(machine)
+    except BaseException:
+        # Its logs tell why.
+        _stop(machine)
+        raise
+    return machine
+
+
+def _make_its_own(machine: Machine) -> None:
+    """Tell a machine the time, its name and its addresses."""
+    name = machine.name
     # Its clock has stood still, and all that is made from one image has the same name and the same addresses.
     script = [f"date --set @{time.time():.0f} > /dev/null", f"hostnamectl hostname {name}"]
     for lan in LANS:
@@ -101,7 +113,6 @@ def up(name: str, suite: str = SUITES[0], wires: Mapping[int, str] | None = None
         script.append(f"echo '{match}{link}' > /etc/systemd/network/20-lan{lan}.link")
         script.append(f"ip link set {interface(lan)} address {_mac(name, lan)}")
     machine.run(" && ".join(script))
-    return machine
 
 
 def interface(lan: int) -> str:
@@ -120,12 +131,27 @@ def _mac(name: str, lan: int) -> str:
 
 def _start(made_from: Image, name: str, folder: Path, wires: Mapping[int, str], options: Sequence[str]) -> Machine:
     port = _free_port()
+    with open(folder / "qemu.log", "w", encoding="utf-8") as log:
+        process = subprocess.Popen(
+            [*_command(made_from, port, wires), *options],
+            cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+    machine = Machine(name, made_from.suite, process.pid, port)
+    (folder / "ssh_config").write_text(_SSH_CONFIG.format(name=name, port=port, key=key()))
+    (folder / "machine.json").write_text(json.dumps(machine._asdict()))
+    return machine
+
+
+def _command(made_from: Image, port: int, wires: Mapping[int, str]) -> list[str]:
+    """The command that runs a machine, in its folder."""
     command = [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
         # A stock kernel of Debian hangs in the KVM of some machines, and others have none.
-        "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1024",
+        "-machine", "q35", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024",
+        # The kernel of trixie panics with lesser processors. What is left out is slower than what is used in its place.
+        "-cpu", "max,la57=off,avx=off,avx2=off",
         "-kernel", str(made_from.kernel), "-initrd", str(made_from.initrd),
-        "-append", "root=/dev/vda rw console=ttyS0 quiet",
+        "-append", "root=/dev/vda rw console=ttyS0 quiet mitigations=off audit=0",
         "-serial", "file:console.log", "-qmp", "unix:monitor,server=on,wait=off",
         "-object", "rng-random,id=rng,filename=/dev/urandom", "-device", "virtio-rng-pci,rng=rng,addr=0x2",
         "-drive", "file=disk.qcow2,if=none,id=disk,cache=unsafe", "-device", "virtio-blk-pci,drive=disk,addr=0x8",
@@ -133,21 +159,14 @@ def _start(made_from: Image, name: str, folder: Path, wires: Mapping[int, str], 
         "-device", f"virtio-net-pci,netdev=ssh,mac={MANAGEMENT_MAC},addr=0x3",
     ]  # fmt: skip
     for lan in LANS:
-        other = wires.get(lan)
+        other, _colon, remote = wires.get(lan, "").partition(":")
         if other:
-            ends = f"local.type=unix,local.path=lan{lan},remote.type=unix,remote.path=../{other}/lan{lan}"
+            ends = f"local.type=unix,local.path=lan{lan},remote.type=unix,remote.path=../{other}/lan{remote or lan}"
             command += ["-netdev", f"dgram,id=lan{lan},{ends}"]
         else:
             command += ["-netdev", f"hubport,id=lan{lan},hubid={lan}"]
         command += ["-device", f"virtio-net-pci,netdev=lan{lan},mac={_hardware_mac(lan)},addr={lan + 3:#x}"]
-    with open(folder / "qemu.log", "w", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            [*command, *options], cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-    machine = Machine(name, made_from.suite, process.pid, port)
-    (folder / "ssh_config").write_text(_SSH_CONFIG.format(name=name, port=port, key=key()))
-    (folder / "machine.json").write_text(json.dumps(machine._asdict()))
-    return machine
+    return command
 
 
 def _free_port() -> int:
@@ -173,7 +192,7 @@ def _await_ssh(machine: Machine) -> None:
 def _booted(made_from: Image) -> Image:
     """The image with the state of a machine in it that has booted from it."""
     ready = made_from.folder / _READY
-    recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    recipe = hashlib.sha256(repr(_command(made_from, 0, {})).encode()).hexdigest()
     if ready.exists() and ready.read_text() == recipe:
         return made_from
     say(f"Booting the image {made_from.suite} once")
@@ -258,10 +277,14 @@ def down(name: str) -> None:
 
 
 def _end(machine: Machine) -> None:
+    _stop(machine)
+    shutil.rmtree(machine.folder, ignore_errors=True)
+
+
+def _stop(machine: Machine) -> None:
     if _is_running(machine):
         os.kill(machine.pid, signal.SIGTERM)
         _await_end(machine)
-    shutil.rmtree(machine.folder, ignore_errors=True)
 
 
 def _await_end(machine: Machine) -> None:
@@ -281,7 +304,7 @@ def main() -> None:
     starting = commands.add_parser("up", help="start a machine, and print how it is reached")
     starting.add_argument("name")
     starting.add_argument("--suite", choices=SUITES, default=SUITES[0])
-    starting.add_argument("--wire", action="append", default=[], metavar="LAN=OTHER")
+    starting.add_argument("--wire", action="append", default=[], metavar="LAN=OTHER[:LAN]")
     within = commands.add_parser("ssh", help="run a command, or a shell, in a machine")
     within.add_argument("name")
     within.add_argument("words", nargs=argparse.REMAINDER)
