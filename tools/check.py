@@ -42,6 +42,7 @@ from environment import (
     say,
     sshd,
     venv,
+    wheels,
 )
 
 THROWAWAY_HOST = str(ROOT / "tools/throwaway-host.sh")
@@ -142,6 +143,7 @@ def e2e(run: Run) -> None:
         environment = {
             "NSLAB_ANSIBLE_PLAYBOOK": str(commands / "ansible-playbook"),
             "NSLAB_SSHD": sshd(),
+            "NSLAB_WHEELS": str(wheels(commands)),
             "PYTHONPATH": str(compiling_once(CACHE / "sitecustomize")),
         }
         title = f"{ansible_core(commands)}, Python {dotted(version)}"
