@@ -91,6 +91,11 @@ def own_etc(folder: Path) -> None:
     _check(_libc.mount(str(folder / "etc").encode(), b"/etc", None, MS_BIND, None))
 
 
+def own_local_lib() -> None:
+    """Give it a /usr/local/lib of its own, with nothing in it."""
+    _check(_libc.mount(b"tmpfs", b"/usr/local/lib", b"tmpfs", 0, b"mode=0755"))
+
+
 def _check(result: int) -> None:
     if result:
         number = ctypes.get_errno()

@@ -42,6 +42,7 @@ from environment import (
     say,
     sshd,
     venv,
+    wheels,
 )
 
 THROWAWAY_HOST = str(ROOT / "tools/throwaway-host.sh")
@@ -147,6 +148,7 @@ def e2e(run: Run) -> None:
             **target,
             "NSLAB_ANSIBLE_PLAYBOOK": str(commands / "ansible-playbook"),
             "NSLAB_SSHD": sshd(),
+            "NSLAB_WHEELS": str(wheels(commands)),
             "PYTHONPATH": str(compiling_once(CACHE / "sitecustomize")),
         }
         run.pytest(title, commands, ["tests/e2e", *chosen], environment, on=THROWAWAY_HOST)

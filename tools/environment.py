@@ -191,6 +191,24 @@ def _require_ensurepip(python: str, version: Version) -> None:
     _apt_install([f"python{dotted(version)}-venv"])
 
 
+def wheels(commands: Path) -> Path:
+    """A folder with the wheels that the role bootstrap installs, and that of pip, for hosts without a network."""
+    folder = CACHE / "wheels"
+    pinned = ROOT / "roles/bootstrap/files/requirements.txt"
+    stamp = folder / "made-from"
+    recipe = pinned.read_text() + (REQUIREMENTS / "constraints.txt").read_text()
+    if not stamp.exists() or stamp.read_text() != recipe:
+        say("Downloading wheels to .cache/wheels")
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        download = [str(commands / "python"), "-m", "pip", "download", "--disable-pip-version-check", "--no-deps"]
+        log = _log("wheels")
+        _logged([*download, "--dest", str(folder), "--require-hashes", "--requirement", str(pinned)], log)
+        _logged([*download, "--dest", str(folder), "--constraint", str(REQUIREMENTS / "constraints.txt"), "pip"], log)
+        stamp.write_text(recipe)
+    return folder
+
+
 # The collection tree
 
 

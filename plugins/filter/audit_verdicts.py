@@ -50,8 +50,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - One entry for each document, with C(lab), C(source) (its file), C(verdict), C(text), C(changes), C(problems) and C(findings).
-    - C(verdict) is V(sound), V(drifted) (changes would repair it, or a device or a container is not there
+    - One entry for each document, with C(lab), C(source) (its file), C(verdict), C(text), C(changes), C(problems), C(findings) and C(persisted).
+    - C(verdict) is V(sound), V(outdated) (it is as the document has it, but comes back otherwise after a reboot), V(drifted) (changes would repair it, or a device or a container is not there
       that it needs), V(missing) (nothing of it is there), V(foreign) (something of somebody
       else is in its place), V(unreachable) (the host did not answer), or V(failed) (it could not be looked at).
   type: list
@@ -84,6 +84,7 @@ def _verdict(entry: Result, result: Result) -> dict[str, Any]:
     lab = name or f"of {source}"
     changes = list(result.get("changes") or [])
     problems = list(result.get("problems") or [])
+    returns = _returning(result.get("persisted"))
     message = str(result.get("msg") or "nothing was found out")
     if entry["problem"]:
         verdict, text = "failed", f"the lab {lab} cannot be looked at: {entry['problem']}"
@@ -92,13 +93,15 @@ def _verdict(entry: Result, result: Result) -> dict[str, Any]:
     elif "changes" not in result:
         verdict, text = _refused(lab, {problem.get("code") for problem in problems}, message)
     elif not changes:
-        verdict, text = "sound", f"the lab {lab} is as the document has it"
+        verdict, text = ("outdated" if returns else "sound"), f"the lab {lab} is as the document has it"
     else:
         count = "1 change" if len(changes) == 1 else f"{len(changes)} changes"
         if _is_missing(changes, document):
             verdict, text = "missing", f"the lab {lab} is missing: {count} would make it"
         else:
             verdict, text = "drifted", f"the lab {lab} has drifted: {count} would repair it"
+    if returns:
+        text += f"; {returns}"
     return {
         "lab": name,
         "source": source,
@@ -107,7 +110,25 @@ def _verdict(entry: Result, result: Result) -> dict[str, Any]:
         "changes": changes,
         "problems": problems,
         "findings": list(result.get("findings") or []),
+        "persisted": result.get("persisted"),
     }
+
+
+#: How many places are named in which documents differ.
+_FEW = 5
+
+
+def _returning(persisted: Any) -> str:
+    """How the lab would come back otherwise than it is asked for; empty if it would not, or not come back at all."""
+    if not persisted:
+        return ""
+    if persisted.get("problem"):
+        return f"it does not come back as it should: {persisted['problem']}"
+    places = persisted.get("differences") or []
+    if not places:
+        return ""
+    more = f" and {len(places) - _FEW} more" if len(places) > _FEW else ""
+    return f"the document that is applied in a boot is another one: {', '.join(places[:_FEW])}{more}"
 
 
 def _refused(lab: str, codes: set[Any], message: str) -> tuple[str, str]:

@@ -40,7 +40,7 @@ from ._kernel import unfollowed
 from ._machine import Machine
 from ._model import BIRTH_GROUP, IPV6_MIN_MTU, NO_VLANS, Endpoint, Remembered, Route, State, lab_of
 from ._nat import IPTABLES
-from ._netlink import conf, decode, encode, qdiscs, rules
+from ._netlink import conf, decode, encode, library, qdiscs, rules
 from ._netlink.session import Session
 from ._plan import Plan
 from ._renames import devices_of, followed, inherited, once
@@ -133,7 +133,7 @@ class Application:
 
         Raises StepFailed after having taken back what was done.
         """
-        encode.require()
+        library.require()
         if tuple(self._known) != memory.recall(self._lab):
             memory.rewrite(self._lab, self._known)
         for where, steps in itertools.groupby(self._plan.steps, _leaves_from):

@@ -22,7 +22,7 @@ from ._errors import Missing, NslabError, Refused, StepFailed
 from ._leaving import Leaving
 from ._machine import Machine
 from ._model import Wanted
-from ._netlink import encode
+from ._netlink import library
 from ._observe import labs, observe
 from ._plan import Plan, foresee, plan
 
@@ -195,6 +195,6 @@ def _merged(plans: Sequence[Plan]) -> Plan:
 
 def require_host() -> None:
     """Raise Missing, with what helps, where the collection cannot work at all."""
-    encode.require()
+    library.require()
     if os.geteuid() != 0:
         raise Missing("network namespaces can be managed only as root; use 'become: true'")

@@ -9,16 +9,22 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
+import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from . import _attached as attached
+from . import _iptables as iptables
 from . import _memory as memory
 from . import _namespaces as namespaces
+from . import _nftables as nftables
 from . import _node as node
 from . import _pending as pending
+from . import _persisted as persisted
 from . import _services as services
 from . import _sysctl as sysctl
 from ._capture import capture
@@ -27,7 +33,7 @@ from ._connection import proc_address
 from ._errors import Missing, Problem, Refused
 from ._machine import Machine
 from ._model import HOST, NOBODY, STATIC_ROUTE_PROTOCOLS, Endpoint, Link, Route, State, origin_of
-from ._netlink import decode
+from ._netlink import decode, library
 from ._observe import Look, look_at_nat, remembered
 from ._observe import labs as find_labs
 from ._orphans import orphans
@@ -84,12 +90,29 @@ def gather(names: Sequence[str] | None, sysctls: Sequence[str], lab: str) -> Fac
             "pending": pending.pending(),
             "reverted": pending.reverted(),
             "labs": labs,
+            "persisted": persisted.facts(),
+            "requirements": _requirements(),
             "topology": None,
         }
         chosen = lab or (labs[0] if len(labs) == 1 else "")
         if chosen:
             facts["topology"] = _topology(machine, state, chosen, names or ())
         return facts
+
+
+def _requirements() -> Facts:
+    """What the collection needs of the host, as far as it is there."""
+    found = library.find()
+    ways = {"binding": nftables.has_binding(), "program": nftables.has_program()}
+    return {
+        "python": sys.executable,
+        "python_version": ".".join(map(str, sys.version_info[:3])),
+        "pyroute2": {"version": found.version or None, "folder": found.folder} if found else None,
+        "nftables": [way for way, is_there in ways.items() if is_there],
+        "iptables": iptables.available(),
+        "ip": shutil.which("ip", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"),
+        "can_make_venv": importlib.util.find_spec("ensurepip") is not None,
+    }
 
 
 def _broken(entry: namespaces.Entry) -> str:

@@ -51,11 +51,13 @@ def run_module(
     options: Spec,
     read: Callable[[Spec], Wanted],
     prove: Callable[[list[Any]], list[Spec]] | None = None,
+    remark: Callable[[Wanted, Spec], tuple[Spec, list[str]]] | None = None,
     **more: Any,
 ) -> None:
     """The whole life of a module that changes something.
 
-    ``read`` makes a demand of the options, or raises; ``prove`` runs the probes of a demand.
+    ``read`` makes a demand of the options, or raises; ``prove`` runs the probes of a demand; ``remark`` has more to
+    return in the end, and to warn of.
     """
     module = AnsibleModule(argument_spec={**COMMON_OPTIONS, **options}, supports_check_mode=True, **more)
     results: list[Spec] = []
@@ -78,11 +80,13 @@ def run_module(
             wait_seconds=module.params.get("wait_timeout") if module.params.get("wait") else None,
         )
         plan = engine.run(wanted, check=module.check_mode, terms=terms)
+        results_besides, warnings = remark(wanted, module.params) if remark else ({}, [])
+        plan.warnings += warnings
     except NslabError as error:
         fail(module, error, **({"probes": results} if results else {}))
     except OSError as error:
         fail(module, NslabError(str(error)))
-    exit_with(module, plan, wanted.whole, **({"probes": results} if results else {}))
+    exit_with(module, plan, wanted.whole, **({"probes": results} if results else {}), **results_besides)
 
 
 def check_seconds(options: Spec) -> None:
@@ -112,7 +116,7 @@ def exit_with(module: AnsibleModule, plan: Plan, whole: bool, **more: Any) -> No
         changed=bool(descriptions),
         changes=[description.as_result() for description in descriptions],
         assumptions=[str(problem) for problem in plan.assumptions],
-        diff=_diff(descriptions),
+        diff=diff_of(descriptions),
         **({"backends": plan.backends} if plan.backends or whole else {}),
         **({"findings": [finding._asdict() for finding in plan.findings]} if whole else {}),
         **({"unconfirmed_until": plan.until} if plan.until else {}),
@@ -120,7 +124,7 @@ def exit_with(module: AnsibleModule, plan: Plan, whole: bool, **more: Any) -> No
     )
 
 
-def _diff(descriptions: list[Description]) -> Spec:
+def diff_of(descriptions: list[Description]) -> Spec:
     """Before and after, one line for each object that changes, in the order of the plan."""
     return {
         "before": "".join(f"{description.before}\n" for description in descriptions if description.before),

@@ -62,7 +62,15 @@ _LOCAL = {"fib": {"result": "type", "flags": ["daddr"]}}
 
 def available() -> bool:
     """Whether this machine has a way to nftables. Whether its kernel has it too shows with the first call."""
-    return _binding() is not None or _program() is not None
+    return has_binding() or has_program()
+
+
+def has_binding() -> bool:
+    return _binding() is not None
+
+
+def has_program() -> bool:
+    return _program() is not None
 
 
 def read(lab: str) -> list[NatRule] | None:
@@ -627,7 +635,10 @@ def _run_once(commands: str, as_json: bool) -> tuple[int, bytes, bytes]:
         return _ask_binding(binding, text, as_json)
     if program is not None:
         return _ask_program(program, text, as_json)
-    raise Missing("nftables: neither its Python binding nor the program nft is on this machine")
+    raise Missing(
+        "nftables: neither its Python binding nor the program nft is on the managed host; the role "
+        "nslab.netns.bootstrap installs both, and so do the distribution's packages nftables and python3-nftables"
+    )
 
 
 def _ask_binding(binding: Any, text: bytes, as_json: bool) -> tuple[int, bytes, bytes]:

@@ -26,6 +26,8 @@ _PACKAGES = {
     IPTABLES: "the Python library python-iptables (1.0.1 or newer)",
 }
 
+_HELP = "; the role nslab.netns.bootstrap installs it"
+
 
 class Nat:
     """Plans the lab's rules of translation, namespace by namespace."""
@@ -99,9 +101,9 @@ class Nat:
 
     def _lack(self, nat: WantedNat) -> tuple[str, str]:
         if nat.backend != "auto":
-            return nat.path, f"{nat.backend!r} cannot be used: the managed host lacks {_PACKAGES[nat.backend]}"
+            return nat.path, f"{nat.backend!r} cannot be used: the managed host lacks {_PACKAGES[nat.backend]}{_HELP}"
         path = nat.rules[0].path if nat.rules else nat.path
-        return path, f"the managed host can translate no addresses: it lacks {' and '.join(_PACKAGES.values())}"
+        return path, f"the managed host can translate no addresses: it lacks {' and '.join(_PACKAGES.values())}{_HELP}"
 
     def _warn_of_unseen(self, namespace: Namespace) -> None:
         """Where rules shall go: some may be where nobody can look."""

@@ -382,6 +382,30 @@ def stop(unit: str) -> None:
         _ask("daemon-reload")
 
 
+# --- units of others -------------------------------------------------------------------------------------------------
+
+
+def is_installed() -> bool:
+    """Whether systemd boots this host, though it may not run just now, as in an image that is being built."""
+    return is_booted() or shutil.which("systemctl") is not None
+
+
+def reload() -> None:
+    """Let systemd read all units again, if it runs. Raises NslabError."""
+    if is_booted():
+        _ask("daemon-reload")
+
+
+def forget(units: Sequence[str]) -> None:
+    """Let systemd forget units whose files are gone, and which have no process."""
+    if is_booted():
+        for words in (("stop", "--"), ("reset-failed", "--")):
+            _run(*words, *units)
+
+
+# --- asking ----------------------------------------------------------------------------------------------------------
+
+
 def _show(unit: str) -> dict[str, str]:
     output = _ask("show", f"--property={','.join(_PROPERTIES)}", "--", unit)
     return _properties(output)

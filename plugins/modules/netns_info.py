@@ -205,6 +205,75 @@ reverted:
   returned: success
   type: dict
   sample: {"purpose": "nslab.netns.topology for lab edge", "reverted": "2026-01-31T23:59:59Z", "remains": []}
+persisted:
+  description: The labs that come back after a reboot, as M(nslab.netns.persist) has left them.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The name of the lab.
+      type: str
+      sample: routed
+    version:
+      description: The version of the collection that has persisted it.
+      type: str
+      sample: 0.1.0
+    engine:
+      description: The engine that applies it, a folder in C(/usr/local/lib/nslab/engine).
+      type: str
+      sample: 0.1.0-1f2e3d4c5b6a
+    python:
+      description: The Python that runs the engine.
+      type: str
+      sample: /usr/bin/python3
+    boot:
+      description: When it is applied, V(early) or V(online).
+      type: str
+      sample: early
+    units:
+      description: The units of systemd that apply it.
+      type: list
+      elements: str
+      sample: [nslab-lab@routed.service]
+    problem:
+      description: What is not as it should be, such as a unit that is missing; V(null) if nothing is.
+      type: str
+      sample: null
+requirements:
+  description: What the collection needs of the host, as far as it is there. The role P(nslab.netns.bootstrap#role) installs what is missing.
+  returned: success
+  type: dict
+  contains:
+    python:
+      description: The Python that the modules run with.
+      type: str
+      sample: /usr/bin/python3
+    python_version:
+      description: Its version.
+      type: str
+      sample: 3.11.2
+    pyroute2:
+      description: The C(version) of the pyroute2 that is used, and the C(folder) that it is in; V(null) if there is none that is new enough.
+      type: dict
+      sample: {"version": "0.7.2", "folder": "/usr/lib/python3/dist-packages"}
+    nftables:
+      description: The ways to nftables, V(binding) of Python, and V(program), which is C(nft).
+      type: list
+      elements: str
+      sample: [binding, program]
+    iptables:
+      description: Whether python-iptables is there.
+      type: bool
+      sample: false
+    ip:
+      description: Where the program C(ip) of iproute2 is. The modules do without it.
+      type: str
+      sample: /usr/sbin/ip
+    can_make_venv:
+      description: Whether this Python can make virtual environments.
+      type: bool
+      sample: true
 labs:
   description: The labs that have left anything on the host, a mark, rules of translation, a service, or a changed value.
   returned: success

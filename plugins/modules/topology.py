@@ -36,6 +36,7 @@ options:
   state:
     description:
       - With V(absent), everything that carries the mark of the lab goes. The document's C(name) is enough then.
+      - A lab that was persisted comes back with the next boot all the same, and a warning says so. M(nslab.netns.persist) makes an end of it.
     type: str
     choices: [present, absent]
     default: present
@@ -203,6 +204,25 @@ probes:
   type: list
   elements: dict
   sample: [{"from": "server", "to": "2.2.2.2", "passed": true, "text": "server -> 2.2.2.2 reachable, 0.05 ms"}]
+persisted:
+  description:
+    - How the lab would come back after a reboot; V(null) if it would not. It is what M(nslab.netns.persist) has left.
+  returned: success, without O(gc)
+  type: dict
+  contains:
+    version:
+      description: The version of the collection that has persisted it; V(null) if that cannot be read.
+      type: str
+      sample: 0.1.0
+    differences:
+      description: The places in which the document that would be applied then differs from O(topology).
+      type: list
+      elements: str
+      sample: ["namespaces.router.interfaces.veth-srv.mtu"]
+    problem:
+      description: What is not as it should be, such as a unit that is missing, or an engine of another version; V(null) if nothing is.
+      type: str
+      sample: null
 unconfirmed_until:
   description:
     - When the host takes the changes back by itself, in UTC.
@@ -231,7 +251,7 @@ problems:
       sample: "'10.9.9.9' is not reachable in the namespace router"
 """
 
-from ..module_utils import _options
+from ..module_utils import _options, _persisted
 from ..module_utils._module import run_module
 from ..module_utils._probing import probe
 
@@ -250,6 +270,7 @@ def main() -> None:
         options,
         _options.topology,
         probe,
+        _persisted.remark,
         required_if=[("state", "present", ["topology", "gc"], True)],
         required_one_of=[("topology", "lab", "gc")],
         mutually_exclusive=[("topology", "gc"), ("lab", "gc")],

@@ -14,14 +14,12 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
-import importlib.util
 import ipaddress
 import socket
 import struct
 from collections.abc import Sequence
 from typing import Any
 
-from .._errors import Missing
 from .._kinds import Kind
 from .._model import Address, NextHop, Route, Vlan
 from . import kinds
@@ -53,16 +51,6 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_PREFSRC, _RTA_TABLE = 1, 4
 
 _SCOPE_NUMBERS = {word: number for number, word in SCOPES.items()}
 _TYPE_NUMBERS = {word: number for number, word in ROUTE_TYPES.items()}
-
-
-def require() -> None:
-    """Raise Missing if pyroute2 is not there. Cheap: it does not import it."""
-    if importlib.util.find_spec("pyroute2") is None:
-        raise Missing(
-            "the Python library pyroute2 (0.7.2 or newer) is not installed for this Python on the managed host; "
-            "install the distribution's package (Debian, Ubuntu: python3-pyroute2; Fedora: python3-pyroute2) "
-            "or 'pip install pyroute2'"
-        )
 
 
 def _message(name: str, fields: dict[str, Any], attributes: Sequence[Sequence[Any]]) -> bytes:

@@ -1,0 +1,431 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Lets a lab come back after a boot, or not any more: writes what _persisted.py reads.
+
+It is all files, so they are compared and changed one by one, and all of them are as they were if one step fails. The
+engine is the one that runs here: its sources are in the archive that the module has come in.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pkgutil
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
+
+from . import _boot as boot
+from . import _lock as lock
+from . import _persisted as persisted
+from . import _systemd as systemd
+from ._changes import Description
+from ._errors import FOREIGN, InvalidInput, Missing, NslabError, Problem, Refused, StepFailed
+from ._model import HOST, Wanted
+from ._persisted import DOCUMENTS, ENGINES, TARGET, UNITS, Record
+from ._version import VERSION
+
+_PACKAGE = "nslab_netns"
+_PROGRAM = f"""\
+# The engine of nslab.netns {VERSION}, which applies /etc/nslab/labs/LAB.json. Made by nslab.netns.persist.
+import sys
+
+from {_PACKAGE}._boot import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+"""
+_IMPORT = re.compile(r"^ *from (\.+)([\w.]*) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
+_USUAL_PYTHON = "/usr/bin/python3"
+_READ_SECONDS = 120
+
+
+def record_of(options: Mapping[str, Any], topology: Mapping[str, Any]) -> Record:
+    """What shall be kept of a lab. Raises InvalidInput where the document is none, or cannot be applied in a boot."""
+    record = Record(
+        lab=str(topology.get("name") or ""),
+        options={"topology": dict(topology), "adopt": options["adopt"], "strict": options["strict"]},
+        boot=options["boot"],
+        device_timeout=options["device_timeout"],
+        version=VERSION,
+        engine=_name_of(sources()),
+        python=_python(),
+    )
+    wanted = boot.read(record)
+    problems = list(_unbootable(wanted))
+    if not 0 <= record.device_timeout <= 600:
+        problems.append(Problem("device_timeout", f"{record.device_timeout:g} is no number of seconds from 0 to 600"))
+    if problems:
+        raise InvalidInput(problems)
+    # As it will be when it has been read from its file.
+    return persisted.parse(record.text())
+
+
+def _unbootable(wanted: Wanted) -> Iterator[Problem]:
+    for name, namespace in wanted.namespaces.items():
+        if namespace.attach and (namespace.attach.pid or namespace.attach.path.startswith("/proc/")):
+            path = f"namespaces.{name}.attach"
+            yield Problem(path, "is a process, which is gone after a boot; such a lab cannot come back by itself")
+        for service in namespace.services.values():
+            for variable in service.kept:
+                path = f"{service.path}.environment.{variable}"
+                yield Problem(path, "has no value that it could come back with; say one")
+
+
+def _python() -> str:
+    """The Python of this run. Its usual name outlives an upgrade of the system."""
+    with contextlib.suppress(OSError):
+        if os.path.samefile(sys.executable, _USUAL_PYTHON) and sys.prefix == sys.base_prefix:
+            return _USUAL_PYTHON
+    return sys.executable
+
+
+def run(lab: str, record: Record | None, check: bool, lock_seconds: float) -> list[Description]:
+    """Let a lab come back as ``record`` says, or not at all; return what was changed, or would be with ``check``.
+
+    Raises Refused, Missing, Busy or StepFailed; after any of them all is as it was before.
+    """
+    if os.geteuid() != 0:
+        raise Missing("what is done in a boot can be changed only as root; use 'become: true'")
+    if record and not systemd.is_installed():
+        raise Missing("labs come back by systemd, and this host has none")
+    if check:
+        return _descriptions(_plan(lab, record))
+    with lock.held(f"nslab.netns.persist for lab {lab}", lock_seconds):
+        steps = _plan(lab, record)
+        if steps:
+            _apply(lab, record, steps)
+        return _descriptions(steps)
+
+
+# --- the engine ------------------------------------------------------------------------------------------------------
+
+
+def sources() -> dict[str, str]:
+    """The texts of all that the program for the boot is made of, by their paths."""
+    there = _modules()
+    found: dict[str, str] = {}
+    todo = [boot.__name__.rpartition(".")[2]]
+    while todo:
+        name = todo.pop()
+        path = f"{name.replace('.', '/')}.py"
+        if path in found:
+            continue
+        found[path] = there[name].loader.get_source(there[name].name)
+        todo += [other for other in _imported(name, found[path]) if other in there]
+    packages = {os.path.dirname(path) for path in found}
+    inits = {os.path.join(_PACKAGE, package, "__init__.py"): "" for package in packages}
+    return {"__main__.py": _PROGRAM, **inits, **{f"{_PACKAGE}/{path}": text for path, text in sorted(found.items())}}
+
+
+def _modules() -> dict[str, Any]:
+    """Where the files of the engine are, by their names below this package."""
+    package = __name__.rpartition(".")[0]
+    found = {}
+    for prefix in ("", "_netlink."):
+        name = f"{package}.{prefix}".rstrip(".")
+        for module in pkgutil.iter_modules(sys.modules[name].__path__):
+            spec = module.module_finder.find_spec(f"{name}.{module.name}", None)
+            if spec and not module.ispkg:
+                found[f"{prefix}{module.name}"] = spec
+    return found
+
+
+def _imported(name: str, text: str) -> Iterator[str]:
+    """What may be a module among all that a text imports of the collection."""
+    for dots, module, names in _IMPORT.findall(text):
+        base = name.split(".")[: -len(dots)]
+        if module:
+            yield ".".join([*base, module])
+        for word in names.strip("()").split(","):
+            yield ".".join([*base, *filter(None, [module]), word.split(" as ")[0].split("#")[0].strip()])
+
+
+def _name_of(texts: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()
+    return f"{VERSION}-{digest[:12]}"
+
+
+# --- what is to be done ----------------------------------------------------------------------------------------------
+
+
+class _Step(Protocol):
+    """A change of one thing. ``undo`` takes back as much of it as was done; ``settle`` is for when all is done."""
+
+    def describe(self) -> list[Description]: ...
+    def do(self) -> None: ...
+    def undo(self) -> None: ...
+    def settle(self) -> None: ...
+
+
+def _descriptions(steps: list[_Step]) -> list[Description]:
+    return [description for step in steps for description in step.describe()]
+
+
+def _plan(lab: str, record: Record | None) -> list[_Step]:
+    """The steps, in their order: what is needed goes before what needs it, and the other way round in the end."""
+    units = persisted.units(record) if record else {}
+    steps: list[_Step] = []
+    if record:
+        texts = sources()
+        if _read_engine(record.engine, texts) != texts:
+            steps.append(_Engine(record.engine, texts))
+    document = persisted.path_of(lab)
+    before, after = persisted.read_file(document), record.text() if record else None
+    changes: list[_Step] = [_Document(document, before, after, 0o600, lab)] if before != after else []
+    for name in (persisted.lab_unit(lab), persisted.services_unit(lab)):
+        file, link = f"{UNITS}/{name}", f"{UNITS}/{TARGET}.wants/{name}"
+        before, after = persisted.read_file(file), units.get(name)
+        if before is not None and not before.startswith(f"# nslab:{lab} "):
+            raise Refused([Problem("topology.name", f"{file} is a unit of somebody else; remove it", FOREIGN)])
+        if before != after:
+            changes.append(_Unit(file, before, after, 0o644, name))
+        target = f"../{name}" if after is not None else None
+        found = os.readlink(link) if os.path.islink(link) else None
+        if found != target:
+            changes.append(_Link(link, found, target, 0, name))
+    steps += changes if record else reversed(changes)
+    return [*steps, *(_OldEngine(name) for name in _unused(lab, record))]
+
+
+def _unused(lab: str, record: Record | None) -> list[str]:
+    """The engines that no lab needs any more."""
+    needed = {record.engine} if record else set()
+    try:
+        there = sorted(os.listdir(ENGINES))
+        others = [persisted.read(other) for other in persisted.labs() if other != lab]
+    except (OSError, NslabError):
+        # Where it is not known what is needed, nothing goes.
+        return []
+    needed |= {other.engine for other in others if other}
+    return [name for name in there if name not in needed and not name.startswith(".")]
+
+
+def _read_engine(name: str, texts: Mapping[str, str]) -> dict[str, str | None]:
+    return {path: persisted.read_file(f"{ENGINES}/{name}/{path}") for path in texts}
+
+
+class _File(NamedTuple):
+    """A file that shall have another text, or shall not be. It is there whole, or not at all."""
+
+    path: str
+    before: str | None
+    after: str | None
+    mode: int
+    name: str
+
+    def do(self) -> None:
+        self._put(self.after)
+
+    def undo(self) -> None:
+        self._put(self.before)
+
+    def settle(self) -> None:
+        """There is nothing to be done."""
+
+    def _put(self, text: str | None) -> None:
+        folder, _slash, name = self.path.rpartition("/")
+        if text is None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+            return
+        _make_folder(folder, 0o700 if folder == DOCUMENTS else 0o755)
+        new = f"{folder}/.{name}.new"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        try:
+            self._write(new, text)
+            os.rename(new, self.path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(new)
+            raise
+
+    def _write(self, path: str, text: str) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(path, flags, 0o600), "w", encoding="utf-8", errors="surrogateescape") as file:
+            os.fchmod(file.fileno(), self.mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class _Document(_File):
+    def describe(self) -> list[Description]:
+        if self.before is None or self.after is None:
+            action, path = ("add", f"document {self.path}") if self.before is None else ("remove", "")
+            return [Description(action, "document", HOST, self.name, "" if path else f"document {self.path}", path)]
+        try:
+            before = persisted.parse(self.before).lines()
+        except NslabError:
+            return [Description("change", "document", HOST, self.name, "", f"document {self.path} (unreadable)")]
+        after = persisted.parse(self.after).lines()
+        paths = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
+        return [
+            Description(
+                "change", "document", HOST, self.name, self._line(path, before), self._line(path, after, before)
+            )
+            for path in paths
+        ] or [Description("change", "document", HOST, self.name, "", f"document {self.path} (its form)")]
+
+    def _line(self, path: str, lines: Mapping[str, str], other: Mapping[str, str] = MappingProxyType({})) -> str:
+        value = persisted.shown(path, lines[path]) if path in lines else "absent"
+        if path in lines and value != lines[path] and path in other:
+            value = "(another one)"
+        return f"document {self.name} {path.replace('options.topology.', '', 1)} {value}"
+
+
+class _Unit(_File):
+    def describe(self) -> list[Description]:
+        if self.before is None:
+            return [Description("add", "unit", HOST, self.name, "", f"unit {self.name}")]
+        if self.after is None:
+            return [Description("remove", "unit", HOST, self.name, f"unit {self.name}", "")]
+        before, after = self.before.splitlines(), self.after.splitlines()
+        gone = "; ".join(line for line in before if line not in after)
+        new = "; ".join(line for line in after if line not in before)
+        return [Description("change", "unit", HOST, self.name, f"unit {self.name} {gone}", f"unit {self.name} {new}")]
+
+
+class _Link(_File):
+    """The symlink by which systemd starts a unit in each boot."""
+
+    def describe(self) -> list[Description]:
+        text = f"start of {self.name}"
+        action = "add" if self.before is None else "remove" if self.after is None else "change"
+        before, after = ("" if value is None else text for value in (self.before, self.after))
+        return [Description(action, "start", HOST, self.name, before, after)]
+
+    def _write(self, path: str, text: str) -> None:
+        os.symlink(text, path)
+
+
+class _Engine(NamedTuple):
+    name: str
+    texts: Mapping[str, str]
+
+    def describe(self) -> list[Description]:
+        return [Description("add", "engine", HOST, self.name, "", f"engine {self.name}")]
+
+    def do(self) -> None:
+        _make_folder(ENGINES, 0o755)
+        new, old, place = (f"{ENGINES}/{name}" for name in (f".{self.name}.new", f".{self.name}.old", self.name))
+        for folder in (new, old):
+            shutil.rmtree(folder, ignore_errors=True)
+        for path, text in self.texts.items():
+            _make_folder(os.path.dirname(f"{new}/{path}"), 0o755)
+            _File(f"{new}/{path}", None, text, 0o644, "").do()
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(place, old)
+        os.rename(new, place)
+
+    def undo(self) -> None:
+        new, old, place = (f"{ENGINES}/{name}" for name in (f".{self.name}.new", f".{self.name}.old", self.name))
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(place, ignore_errors=True)
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(old, place)
+
+    def settle(self) -> None:
+        shutil.rmtree(f"{ENGINES}/.{self.name}.old", ignore_errors=True)
+
+
+class _OldEngine(NamedTuple):
+    """An engine that nobody needs any more. It goes when all else is done."""
+
+    name: str
+
+    def describe(self) -> list[Description]:
+        return [Description("remove", "engine", HOST, self.name, f"engine {self.name}", "")]
+
+    def do(self) -> None:
+        """It is there until nothing can fail any more."""
+
+    def undo(self) -> None:
+        """It is there still."""
+
+    def settle(self) -> None:
+        shutil.rmtree(f"{ENGINES}/{self.name}", ignore_errors=True)
+
+
+def _make_folder(path: str, mode: int) -> None:
+    """Make a folder and those above it. Raises NslabError if it is anything but root's own."""
+    if not os.path.lexists(path):
+        _make_folder(os.path.dirname(path), 0o755)
+        os.mkdir(path, mode)
+        os.chmod(path, mode)  # mkdir() minds the umask
+    found = os.lstat(path)
+    if os.path.islink(path) and path in (DOCUMENTS, ENGINES):
+        raise NslabError(f"cannot use {path}: it is a symlink, and has to be root's own folder")
+    if found.st_uid != os.geteuid() and path.startswith((DOCUMENTS, ENGINES)):
+        raise NslabError(f"cannot use {path}: it has to be root's own folder")
+
+
+# --- doing it --------------------------------------------------------------------------------------------------------
+
+
+def _apply(lab: str, record: Record | None, steps: list[_Step]) -> None:
+    done: list[_Step] = []
+    name = ""
+    try:
+        for step in steps:
+            name = str(step.describe()[0])
+            done.append(step)
+            step.do()
+        if record:
+            name = "verify"
+            _verify(record)
+        name = "tell systemd"
+        systemd.reload()
+    except BaseException as error:
+        remains = _roll_back(done)
+        if isinstance(error, (NslabError, OSError)):
+            raise StepFailed(name, "", str(error), remains) from error
+        raise
+    if record is None:
+        # What it has applied stays; systemd does not speak of it any more.
+        systemd.forget([persisted.lab_unit(lab), persisted.services_unit(lab)])
+    for step in done:
+        step.settle()
+    if record is None:
+        for folder in (DOCUMENTS, os.path.dirname(DOCUMENTS), ENGINES, os.path.dirname(ENGINES)):
+            # What somebody has put there stays.
+            with contextlib.suppress(OSError):
+                os.rmdir(folder)
+
+
+def _roll_back(done: list[_Step]) -> list[str]:
+    remains = []
+    for step in reversed(done):
+        try:
+            step.undo()
+        except OSError as error:
+            remains.append(f"{step.describe()[0]}: {error}")
+    with contextlib.suppress(NslabError):
+        systemd.reload()
+    return remains
+
+
+def _verify(record: Record) -> None:
+    """Have the program read its document, as it will be run by systemd."""
+    command = [record.python, "-I", f"{ENGINES}/{record.engine}", record.lab, "--read"]
+    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+    try:
+        # run_command() is AnsibleModule's, which this room knows nothing of.
+        done = subprocess.run(  # pylint: disable=ansible-bad-function
+            command, capture_output=True, text=True, check=False, env=environment, timeout=_READ_SECONDS, cwd="/"
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NslabError(f"the program for the boot has not ended within {_READ_SECONDS} s") from error
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+        raise NslabError(f"the program for the boot does not work by itself: {said}")

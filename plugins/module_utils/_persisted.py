@@ -1,0 +1,320 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What of labs outlives the boot: their documents in /etc/nslab/labs, the units that apply them, the engine for that.
+
+This file reads it, and knows how it reads; _persist.py writes it.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import stat
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from ._errors import NslabError
+from ._model import Wanted
+from ._reader import name_problem
+from ._version import VERSION
+
+#: One file for each lab, NAME.json. They may have secrets in them, in the environment of services.
+DOCUMENTS = "/etc/nslab/labs"
+#: The engines, a folder for each that some lab needs.
+ENGINES = "/usr/local/lib/nslab/engine"
+UNITS = "/etc/systemd/system"
+#: What is started in a normal boot.
+TARGET = "multi-user.target"
+
+EARLY, ONLINE = "early", "online"
+
+_SUFFIX = ".json"
+_HIDDEN = "(not shown)"
+
+_SYSTEM = (
+    "systemd-tmpfiles-setup.service", "systemd-modules-load.service", "systemd-sysctl.service", "systemd-udevd.service",
+    "systemd-udev-trigger.service",
+)  # fmt: skip
+#: They empty the tables of the firewall when they start, or write their own into it.
+_FIREWALLS = (
+    "nftables.service", "iptables.service", "ip6tables.service", "netfilter-persistent.service", "ufw.service",
+    "firewalld.service",
+)  # fmt: skip
+#: They look for networks and bridges when they start, and add their rules to what is there.
+_CONTAINERS = (
+    "containerd.service", "docker.service", "podman.service", "podman-restart.service", "lxc-net.service",
+    "lxc.service", "libvirtd.service", "virtnetworkd.service",
+)  # fmt: skip
+
+
+class Record(NamedTuple):
+    """A lab that comes back. ``options`` are those of the module topology that it is applied with."""
+
+    lab: str
+    options: Mapping[str, Any]
+    boot: str
+    device_timeout: float
+    version: str
+    engine: str
+    python: str
+
+    @property
+    def has_services(self) -> bool:
+        namespaces = (self.options["topology"].get("namespaces") or {}).values()
+        return any(body.get("services") for body in namespaces if body)
+
+    def text(self) -> str:
+        return json.dumps(self._asdict(), indent=2, sort_keys=True) + "\n"
+
+    def lines(self) -> dict[str, str]:
+        """All that is in it, one value for each path, as people may read it."""
+        return dict(_flat(self._asdict(), ""))
+
+
+def _flat(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _flat(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, (list, tuple)) and value:
+        for i, item in enumerate(value):
+            yield from _flat(item, f"{path}[{i}]")
+    else:
+        yield path, json.dumps(value, ensure_ascii=False)
+
+
+def shown(path: str, value: str) -> str:
+    """A value of a record, if it is none that might be secret."""
+    return _HIDDEN if ".environment." in path else value
+
+
+def parse(text: str) -> Record:
+    """The record that a text is. Raises NslabError."""
+    try:
+        record = Record(**json.loads(text))
+        if not isinstance(record.options["topology"], dict):
+            raise TypeError
+    except (ValueError, TypeError, KeyError) as error:
+        raise NslabError("it is no document that nslab.netns.persist has written") from error
+    return record
+
+
+def path_of(lab: str) -> str:
+    return f"{DOCUMENTS}/{lab}{_SUFFIX}"
+
+
+def labs() -> list[str]:
+    """The labs that have a document, sorted."""
+    try:
+        names = os.listdir(DOCUMENTS)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = (name[: -len(_SUFFIX)] for name in names if name.endswith(_SUFFIX))
+    return sorted(name for name in found if not name_problem(name))
+
+
+def read(lab: str) -> Record | None:
+    """The record of a lab, None if it has none. Raises NslabError if it is not such as root has written it."""
+    text = read_file(path_of(lab))
+    if text is None:
+        return None
+    try:
+        record = parse(text)
+    except NslabError as error:
+        raise NslabError(f"{path_of(lab)} cannot be read: {error}; persist the lab anew") from error
+    if record.lab != lab:
+        raise NslabError(f"{path_of(lab)} is the document of the lab {record.lab!r}; persist the lab anew")
+    return record
+
+
+def read_file(path: str) -> str | None:
+    """The text of a file of root's own; None if it is not there. Raises NslabError if it is anything else."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise NslabError(f"cannot read {path}: {error.strerror}") from error
+    with open(fd, encoding="utf-8", errors="surrogateescape") as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+            raise NslabError(f"cannot use {path}: it has to be a file of root's, and nobody else's to write to")
+        return file.read()
+
+
+# --- units -----------------------------------------------------------------------------------------------------------
+
+
+def lab_unit(lab: str) -> str:
+    return f"nslab-lab@{lab}.service"
+
+
+def services_unit(lab: str) -> str:
+    return f"nslab-services@{lab}.service"
+
+
+def units(record: Record) -> dict[str, str]:
+    """The units of a lab, by their names.
+
+    Early in the boot systemd starts no services of others, and who waits for one that waits for him waits forever. So
+    the services of a lab that comes early have a unit of their own.
+    """
+    is_early = record.boot == EARLY
+    found = {lab_unit(record.lab): _early(record) if is_early else _online(record)}
+    if is_early and record.has_services:
+        found[services_unit(record.lab)] = _services(record)
+    return found
+
+
+def _early(record: Record) -> str:
+    # udev gives interfaces their names; a device that is moved before it has its own would keep another one.
+    settle = ["ExecStartPre=-/usr/bin/udevadm settle --timeout=30"] if _has_devices(record) else []
+    lines = [
+        "DefaultDependencies=no",
+        f"RequiresMountsFor={ENGINES} {DOCUMENTS} {record.python}",
+        f"After=local-fs.target {' '.join(_SYSTEM)}",
+        *_after_firewalls(),
+        # Before there is any network, so that no packet goes where the lab would not let it go, and nobody else takes
+        # the devices that are for it.
+        "Wants=network-pre.target",
+        f"Before=network-pre.target {' '.join(_CONTAINERS)} shutdown.target",
+        "Conflicts=shutdown.target",
+    ]
+    return _unit(record, "Lab {}", lines, [*settle, *_start(record, "--without-services")])
+
+
+def _online(record: Record) -> str:
+    lines = [
+        "Wants=network-online.target",
+        "After=network-online.target",
+        *_after_firewalls(),
+        f"Before={' '.join(_CONTAINERS)}",
+    ]
+    return _unit(record, "Lab {}", lines, _start(record))
+
+
+def _services(record: Record) -> str:
+    lines = [f"Requires={lab_unit(record.lab)}", f"After={lab_unit(record.lab)}"]
+    return _unit(record, "Services of the lab {}", lines, _start(record))
+
+
+def _after_firewalls() -> list[str]:
+    # Who empties the tables while the machine runs has them filled again.
+    return [f"After={' '.join(_FIREWALLS)}", "PartOf=nftables.service", "ReloadPropagatedFrom=nftables.service"]
+
+
+def _has_devices(record: Record) -> bool:
+    return any(".device" in path for path in record.lines() if ".interfaces." in path)
+
+
+def _start(record: Record, *options: str) -> list[str]:
+    words = [record.python, "-I", f"{ENGINES}/{record.engine}", record.lab, *options]
+    command = shlex.join(words).replace("%", "%%").replace("$", "$$")
+    return [f"ExecStart={command}", f"ExecReload={command}"]
+
+
+def _unit(record: Record, title: str, lines: Collection[str], commands: Collection[str]) -> str:
+    whole = [
+        f"# nslab:{record.lab} (made by nslab.netns.persist, which removes it, too)",
+        "[Unit]",
+        f"Description={title.format(record.lab)}",
+        f"ConditionPathExists={path_of(record.lab)}",
+        *lines,
+        "",
+        "[Service]",
+        "Type=oneshot",
+        "RemainAfterExit=yes",
+        *commands,
+        "SyslogIdentifier=nslab",
+        "TimeoutStartSec=15min",
+        "",
+        "[Install]",
+        f"WantedBy={TARGET}",
+    ]
+    return "".join(f"{line}\n" for line in whole)
+
+
+# --- what others say of it -------------------------------------------------------------------------------------------
+
+
+def facts() -> list[dict[str, Any]]:
+    """The labs that come back, as plain data."""
+    found: list[dict[str, Any]] = []
+    for lab in labs():
+        try:
+            record = read(lab)
+        except NslabError as error:
+            found.append({"name": lab, "problem": str(error)})
+            continue
+        if record:
+            missing = _missing(record)
+            found.append(
+                {
+                    "name": lab,
+                    "version": record.version,
+                    "engine": record.engine,
+                    "python": record.python,
+                    "boot": record.boot,
+                    "units": list(units(record)),
+                    "problem": f"{missing} is missing or not as it was; persist the lab anew" if missing else None,
+                }
+            )
+    empty = dict.fromkeys(("version", "engine", "python", "boot"))
+    return [{**empty, "units": [], **fact} for fact in found]
+
+
+def _missing(record: Record) -> str:
+    """What of the files is not there that the document needs to be applied; empty if nothing is missing."""
+    for name, text in units(record).items():
+        wanted_by = f"{UNITS}/{TARGET}.wants/{name}"
+        if not os.path.islink(wanted_by):
+            return wanted_by
+        if read_file(f"{UNITS}/{name}") != text:
+            return f"{UNITS}/{name}"
+    program = f"{ENGINES}/{record.engine}/__main__.py"
+    return next((path for path in (program, record.python) if not os.path.exists(path)), "")
+
+
+def compared(lab: str, topology: Mapping[str, Any]) -> dict[str, Any] | None:
+    """How what comes back of a lab differs from what is asked for now; None if nothing comes back."""
+    try:
+        record = read(lab)
+    except NslabError as error:
+        return {"version": None, "differences": [], "problem": str(error)}
+    if record is None:
+        return None
+    problem = f"the engine is of version {record.version}, and this is {VERSION}" if record.version != VERSION else ""
+    missing = _missing(record)
+    if missing:
+        problem = f"{missing} is missing or not as it was"
+    return {
+        "version": record.version,
+        "differences": differences(record.options["topology"], {"name": lab, **topology}),
+        "problem": problem or None,
+    }
+
+
+def remark(wanted: Wanted, options: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """What the module topology returns of it, and what it warns of: of labs that go now and come back in a boot."""
+    is_removal = options["state"] == "absent"
+    if wanted.valid_labs is not None:
+        return {}, [_returns(lab) for lab in labs() if lab not in wanted.valid_labs]
+    found = compared(wanted.lab, {"name": wanted.lab} if is_removal else options["topology"])
+    return {"persisted": found}, [_returns(wanted.lab)] if is_removal and found else []
+
+
+def _returns(lab: str) -> str:
+    return (
+        f"the lab {lab} is persisted, and comes back with the next boot; nslab.netns.persist with 'state: absent', or "
+        "the role nslab.netns.persist, makes an end of it"
+    )
+
+
+def differences(one: Any, other: Any) -> list[str]:
+    """The paths at which two documents differ."""
+    before, after = (dict(_flat(json.loads(json.dumps(document)), "")) for document in (one, other))
+    return sorted(path for path in {*before, *after} if before.get(path) != after.get(path))

@@ -1,0 +1,323 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Labs that come back: what is written for that, and what the program does in a boot, without Ansible."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.nslab.netns.plugins.module_utils import _persist, _persisted
+from ansible_collections.nslab.netns.plugins.module_utils._errors import InvalidInput, NslabError, Refused, StepFailed
+from ansible_collections.nslab.netns.tests.unit.topologies import Document
+from applying import run as apply
+from booted import booted_host
+from throwaway import eventually, ip, own_etc, own_local_lib, ping, throwaway_host
+
+pytestmark = pytest.mark.once
+
+DOCUMENT = Path("/etc/nslab/labs/pair.json")
+UNIT = Path("/etc/systemd/system/nslab-lab@pair.service")
+SERVICES_UNIT = Path("/etc/systemd/system/nslab-services@pair.service")
+START = Path("/etc/systemd/system/multi-user.target.wants/nslab-lab@pair.service")
+ENGINES = Path("/usr/local/lib/nslab/engine")
+OPTIONS = {"adopt": False, "strict": False, "boot": "early", "device_timeout": 0.0}
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[None]:
+    """A throw-away host with an /etc and a /usr/local/lib of its own."""
+    with throwaway_host():
+        own_etc(tmp_path)
+        own_local_lib()
+        yield
+
+
+def pair(**left: Any) -> Document:
+    return {
+        "name": "pair",
+        "namespaces": {
+            "left": {"interfaces": {"eth0": {"addresses": ["192.0.2.1/24"]}}, **left},
+            "right": {"interfaces": {"eth0": {"addresses": ["192.0.2.2/24"]}}},
+        },
+        "links": [{"endpoints": ["left:eth0", "right:eth0"]}],
+    }
+
+
+def secret(value: str | None) -> Document:
+    return pair(services={"one": {"command": ["sleep", "1000"], "environment": {"TOKEN": value}}})
+
+
+def persist(document: Document, check: bool = False, **more: Any) -> list[str]:
+    record = _persist.record_of({**OPTIONS, **more}, document)
+    return list(map(str, _persist.run("pair", record, check, 1.0)))
+
+
+def forget(check: bool = False) -> list[str]:
+    return list(map(str, _persist.run("pair", None, check, 1.0)))
+
+
+def files() -> dict[str, Any]:
+    """All that is there of it, but for what Python compiles."""
+    found: dict[str, Any] = {}
+    for top in ("/etc/nslab", "/etc/systemd/system", "/usr/local/lib"):
+        for path in sorted(Path(top).rglob("*")):
+            if "__pycache__" not in str(path):
+                content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
+                found[str(path)] = (content, path.lstat().st_mode)
+    return found
+
+
+def boot(*options: str, lab: str = "pair") -> subprocess.CompletedProcess[str]:
+    """What the unit of the lab runs, with an environment as poor as systemd's."""
+    (engine,) = ENGINES.iterdir()
+    return subprocess.run(
+        [sys.executable, "-I", str(engine), lab, *options],
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_lab_comes_back_without_ansible(host: None) -> None:
+    before = files()
+    predicted = persist(pair(), check=True)
+    assert files() == before
+    assert persist(pair()) == predicted
+    assert [line.split(" ")[:2] for line in predicted] == [
+        ["add", "engine"],
+        ["add", "document"],
+        ["add", "unit"],
+        ["add", "start"],
+    ]
+    assert persist(pair()) == persist(pair(), check=True) == []
+    assert not ip("netns", "list")
+    assert (DOCUMENT.stat().st_mode & 0o777, DOCUMENT.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert START.resolve() == UNIT
+    assert "import ansible" not in "".join(path.read_text() for path in ENGINES.rglob("*.py"))
+    done = boot()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "lab pair: add namespace left\n" in done.stdout
+    assert done.stdout.endswith("changes were made\n")
+    assert ping("left", "192.0.2.2")[0]
+    assert apply(pair(), check=True) == []
+    assert boot().stdout == "lab pair: nothing had to be changed\n"
+    # The lab stays as it is until the next boot.
+    predicted = forget(check=True)
+    assert forget() == predicted
+    assert forget() == []
+    after = files()
+    after.pop("/etc/systemd/system/multi-user.target.wants", None)
+    before.pop("/etc/systemd/system/multi-user.target.wants", None)
+    assert after == before
+    assert ping("left", "192.0.2.2")[0]
+
+
+def test_a_document_that_is_changed_and_one_that_is_changed_by_hand(host: None) -> None:
+    persist(secret("first"))
+    changed = secret("second")
+    changed["namespaces"]["left"]["interfaces"]["eth0"]["mtu"] = 1400
+    found = persist(changed)
+    assert found == [
+        "change document pair namespaces.left.interfaces.eth0.mtu absent -> 1400",
+        "change document pair namespaces.left.services.one.environment.TOKEN (not shown) -> (another one)",
+    ]
+    good = files()
+    UNIT.write_text(UNIT.read_text().replace("Type=oneshot", "Type=simple"))
+    START.unlink()
+    (engine,) = ENGINES.iterdir()
+    (engine / "nslab_netns/_boot.py").write_text("raise SystemExit\n")
+    DOCUMENT.write_text("{")
+    assert "problem" in _persisted.facts()[0]
+    assert [line.split(" ")[:2] for line in persist(changed)] == [
+        ["add", "engine"],
+        ["change", "document"],
+        ["change", "unit"],
+        ["add", "start"],
+    ]
+    assert files() == good
+
+
+def test_what_cannot_come_back_is_refused(host: None) -> None:
+    before = files()
+    attached = pair()
+    attached["namespaces"]["app"] = {"attach": {"pid": 1}}
+    for document, path in (
+        (attached, "namespaces.app.attach: is a process"),
+        (secret(None), "namespaces.left.services.one.environment.TOKEN: has no value"),
+        (pair(mtu=3), "namespaces.left.mtu: there is no such key here"),
+    ):
+        with pytest.raises(InvalidInput, match=f"^{path}"):
+            persist(document)
+    with pytest.raises(InvalidInput, match="device_timeout: nan is no number of seconds"):
+        persist(pair(), device_timeout=float("nan"))
+    UNIT.write_text("[Unit]\n")
+    with pytest.raises(Refused, match="is a unit of somebody else"):
+        persist(pair())
+    UNIT.unlink()
+    assert files() == before
+
+
+def test_a_step_that_fails_takes_all_back(host: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    persist(pair())
+    before = files()
+    monkeypatch.setattr(_persist, "_python", lambda: "/bin/false")
+    with pytest.raises(StepFailed, match=r"verify: the program for the boot does not work by itself: exit status 1"):
+        persist(secret("a"))
+    assert files() == before
+    monkeypatch.setattr(_persist, "_python", lambda: sys.executable)
+    for number in range(3):
+        with monkeypatch.context() as patch:
+            left = [number]
+
+            def rename(source: str, target: str, left: list[int] = left) -> None:
+                left[0] -= 1
+                if left[0] == -1:
+                    raise OSError(28, "No space left on device")
+                os.replace(source, target)
+
+            patch.setattr(_persist.os, "rename", rename)
+            with pytest.raises(StepFailed):
+                persist(secret("a"))
+        assert files() == before
+    assert persist(pair()) == []
+
+
+def test_a_planted_symlink_is_not_followed(host: None, tmp_path: Path) -> None:
+    DOCUMENT.parent.parent.mkdir()
+    DOCUMENT.parent.symlink_to(tmp_path)
+    with pytest.raises(NslabError, match="it is a symlink"):
+        persist(pair())
+    DOCUMENT.parent.unlink()
+    DOCUMENT.parent.mkdir()
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    DOCUMENT.symlink_to(victim)
+    with pytest.raises(NslabError, match="cannot read"):
+        persist(pair())
+    assert victim.read_text() == "mine"
+
+
+def test_what_is_not_there_yet_is_waited_for(host: None) -> None:
+    document = pair()
+    document["namespaces"]["left"]["interfaces"]["wan"] = {"device": {"name": "late0"}}
+    persist(document)
+    done = boot()
+    assert done.returncode == 1
+    assert "lab pair: waited 0 s for what is missing" in done.stderr
+    assert "late0" in done.stderr
+    assert not ip("netns", "list")
+    persist(document, device_timeout=60.0)
+    (engine,) = ENGINES.iterdir()
+    with subprocess.Popen(
+        [sys.executable, "-I", str(engine), "pair"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        assert "lab pair: waits up to 60 s for what is missing" in program.stdout.readline()
+        ip("link", "add", "late0", "type", "veth", "peer", "name", "other0")
+        said, error = program.communicate(timeout=60)
+    assert (program.returncode, error) == (0, ""), said
+    assert "wan" in ip("-n", "left", "link", "show")
+
+
+def test_an_error_names_the_lab_and_leaves_nothing(host: None) -> None:
+    persist(pair())
+    ip("netns", "add", "left")
+    done = boot()
+    assert done.returncode == 1
+    assert done.stderr.startswith("lab pair: namespaces.left: the namespace left")
+    assert ip("netns", "list") == "left\n"
+    assert "there is no /etc/nslab/labs/none.json" in boot(lab="none").stderr
+
+
+def test_engines_stay_as_long_as_a_lab_needs_them(host: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    persist(pair())
+    (old,) = ENGINES.iterdir()
+    texts = {**_persist.sources(), "nslab_netns/more.py": ""}
+    monkeypatch.setattr(_persist, "sources", lambda: texts)
+    other = {"name": "other", "namespaces": {"far": {}}}
+    _persist.run("other", _persist.record_of(OPTIONS, other), False, 1.0)
+    assert len(list(ENGINES.iterdir())) == 2
+    found = persist(pair())
+    assert found[-1] == f"remove engine {old.name}"
+    assert any(line.startswith(f'change document pair engine "{old.name}" -> ') for line in found)
+    assert not old.exists()
+    forget()
+    assert len(list(ENGINES.iterdir())) == 1
+    assert [fact["name"] for fact in _persisted.facts()] == ["other"]
+
+
+def test_what_others_say_of_it(host: None) -> None:
+    assert _persisted.compared("pair", pair()) is None
+    persist(pair())
+    assert _persisted.compared("pair", pair()) == {"version": _persist.VERSION, "differences": [], "problem": None}
+    changed = pair(sysctls={"net.ipv4.ip_forward": 1})
+    found = _persisted.compared("pair", changed)
+    assert found
+    assert found["differences"] == ["namespaces.left.sysctls.net.ipv4.ip_forward"]
+    text = json.loads(DOCUMENT.read_text())
+    DOCUMENT.write_text(json.dumps({**text, "version": "0.0.9"}))
+    found = _persisted.compared("pair", pair())
+    assert found
+    assert "the engine is of version 0.0.9" in found["problem"]
+    UNIT.unlink()
+    assert f"{UNIT} is missing" in str(_persisted.facts()[0]["problem"])
+
+
+def test_under_systemd_with_services() -> None:
+    """The wires first, the services when systemd starts some; what was said is in the journal."""
+    with booted_host() as machine:
+
+        def test() -> None:
+            # Its /usr is the machine's, and not to be written to.
+            own_local_lib()
+            assert persist(secret("correct horse"))
+            assert SERVICES_UNIT.exists()
+            units = [UNIT.name, SERVICES_UNIT.name]
+            verified = subprocess.run(
+                ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False
+            )
+            ours = [line for line in verified.stderr.splitlines() if "nslab" in line and "network" not in line]
+            assert ours == []
+            assert "correct horse" not in UNIT.read_text() + SERVICES_UNIT.read_text()
+
+        machine.call(test)
+        assert machine.systemctl("show", "--value", "--property=LoadState", UNIT.name) == "loaded"
+        # Each process there has a mount namespace of systemd's; what /usr/local/lib is there is seen by all.
+        assert machine.systemctl("start", "--job-mode=ignore-dependencies", UNIT.name) == ""
+
+        def wired() -> None:
+            assert ping("left", "192.0.2.2")[0]
+            assert subprocess.run(["ip", "netns", "pids", "left"], capture_output=True, check=True).stdout == b""
+
+        machine.call(wired)
+        machine.systemctl("start", "--job-mode=ignore-dependencies", SERVICES_UNIT.name)
+
+        def served() -> None:
+            eventually(lambda: bool(ip("netns", "pids", "left")), "the service of the lab")
+            said = subprocess.run(
+                ["journalctl", "--identifier=nslab", "--output=cat"], capture_output=True, text=True, check=True
+            ).stdout
+            assert "lab pair: add namespace left\n" in said
+            assert "lab pair: add service left:one sleep 1000" in said
+            assert "correct horse" not in said
+
+        machine.call(served)
+        machine.call(forget_there)
+        assert (
+            machine.systemctl("list-units", "--all", "--plain", "--no-legend", "nslab-lab@*", "nslab-services@*") == ""
+        )
+
+
+def forget_there() -> None:
+    assert forget()
+    assert ip("netns", "pids", "left")
