@@ -345,7 +345,7 @@ def without(found: dict[str, Any], *paths: str) -> dict[str, Any]:
 
 
 #: How to try whether the kernel has links of a kind; what lies on another one lies on v0.
-_KINDS = {
+KINDS = {
     "dummy": "dummy",
     "vlan": "vlan id 5",
     "macvlan": "macvlan",
@@ -359,12 +359,12 @@ _KINDS = {
 def kernel_has(kind: str) -> bool:
     """Whether links of a kind can be made here."""
     lower = "link v0" if kind in ("vlan", "macvlan", "ipvlan") else ""
-    tried = f"ip link add v0 type veth peer name v1 && ip link add {lower} name x type {_KINDS[kind]}"
+    tried = f"ip link add v0 type veth peer name v1 && ip link add {lower} name x type {KINDS[kind]}"
     return subprocess.run(["unshare", "--net", "sh", "-c", tried], capture_output=True, check=False).returncode == 0
 
 
 def kinds_here() -> tuple[str, ...]:
-    return tuple(filter(kernel_has, _KINDS))
+    return tuple(filter(kernel_has, KINDS))
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:
@@ -393,12 +393,17 @@ def _stack(namespace: str | None) -> dict[str, Any]:
             "links": {link["ifname"]: _link(link) for link in links},
             "IPv4 routes": _sorted(routes4),
             "IPv6 routes": _sorted(route for route in routes6 if not route["dst"].startswith(_WITH_CARRIER)),
-            "IPv4 rules": rules4,
-            "IPv6 rules": rules6,
+            "IPv4 rules": lasting_rules(rules4),
+            "IPv6 rules": lasting_rules(rules6),
             "sysctls": sysctls(None),
             "firewall": firewall(None),
             "qdiscs": qdiscs(None),
         }
+
+
+def lasting_rules(rules: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Policy rules without the one that the kernel makes with the first VRF of a namespace, and never takes away."""
+    return [rule for rule in rules if not ("l3mdev" in rule and rule.get("protocol") == "kernel")]
 
 
 def _ip_batch_json(family: str, *lines: str) -> list[list[dict[str, Any]]]:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from throwaway import NO_NETEM, json_arrays, root_qdiscs
+from throwaway import KINDS, NO_NETEM, json_arrays, root_qdiscs
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _nft = ctypes.CDLL("libnftables.so.1")
@@ -183,6 +183,8 @@ def _link(link: dict[str, Any]) -> dict[str, Any]:
         "flags": sorted(set(link["flags"]) - _CARRIER),
         "kinds": [info.get("info_kind"), info.get("info_slave_kind")],
         "bridge": {key: value for key, value in data.items() if key in _BRIDGE},
+        # What a VXLAN lies on is an index, in another namespace at times.
+        "details": {key: value for key, value in data.items() if info.get("info_kind") in KINDS and key != "link"},
         "port": {key: value for key, value in info.get("info_slave_data", {}).items() if key in _PORT},
         "addresses": sorted(
             json.dumps({key: value for key, value in address.items() if key not in _ADDRESS}, sort_keys=True)

@@ -20,14 +20,14 @@ from counting import count
 from generating import generated, telling
 from hypothesis import given
 from oracle import look, without_identity
-from throwaway import NO_NETEM, differences, throwaway_host
+from throwaway import NO_NETEM, differences, kinds_here, throwaway_host
 
 #: How many generated documents there are, in parts that go to several processes. The trials of each take a time that
 #: grows with the square of its size.
 DOCUMENTS = int(os.environ.get("NSLAB_FAULT_DOCUMENTS", "50"))
 PARTS = min(DOCUMENTS, 50)
 
-GENERATED = documents(most=2, impairments=not NO_NETEM)
+GENERATED = documents(most=2, impairments=not NO_NETEM, kinds=kinds_here())
 
 _TOPOLOGIES = Path(__file__).parent.parent.parent / "playbooks/topologies"
 

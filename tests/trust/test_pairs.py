@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Any
 
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
@@ -19,13 +20,13 @@ from generating import generated, telling
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import look, without_identity
-from throwaway import NO_NETEM, differences, throwaway_host
+from throwaway import NO_NETEM, differences, kinds_here, throwaway_host
 
 #: How many pairs there are, in parts that go to several processes.
 PAIRS = int(os.environ.get("NSLAB_PAIRS", "2000"))
 PARTS = 16
 
-IMPAIRMENTS = not NO_NETEM
+HERE: dict[str, Any] = {"impairments": not NO_NETEM, "kinds": kinds_here()}
 
 #: After so many pairs the lab goes, and the next pair starts from nothing.
 _UNTIL_NOTHING = 10
@@ -112,7 +113,7 @@ def test_check_is_apply_and_any_document_leads_to_any_other(part: int) -> None:
 
         # Neither shrinking nor trying again: what came before is part of an example.
         @generated(part, -(-PAIRS // PARTS))
-        @given(second=st.one_of(documents(impairments=IMPAIRMENTS), documents(many=True, impairments=IMPAIRMENTS)))
+        @given(second=st.one_of(documents(**HERE), documents(many=True, **HERE)))
         def holds(second: Document) -> None:
             chain.go_on(second)
 
