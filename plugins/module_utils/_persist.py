@@ -159,12 +159,19 @@ def _name_of(texts: Mapping[str, str]) -> str:
 
 
 class _Step(Protocol):
-    """A change of one thing. ``undo`` takes back as much of it as was done; ``settle`` is for when all is done."""
+    """A change of one thing."""
 
-    def describe(self) -> list[Description]: ...
-    def do(self) -> None: ...
-    def undo(self) -> None: ...
-    def settle(self) -> None: ...
+    def describe(self) -> list[Description]:
+        """How it reads."""
+
+    def do(self) -> None:
+        """Make it. Raises OSError or NslabError."""
+
+    def undo(self) -> None:
+        """Take back as much of it as was done."""
+
+    def settle(self) -> None:
+        """Clean up, when nothing can fail any more."""
 
 
 def _descriptions(steps: list[_Step]) -> list[Description]:
