@@ -561,13 +561,15 @@ class Application:
     def _add_link(self, change: c.AddLink) -> None:
         kind, namespace = change.kind, change.end.namespace
         # What it lies on is looked for where the request comes from.
-        session = self._machine.session(kind.link.namespace if kind.link else kind.netns or namespace)
-        lower = self._index(kind.link) if kind.link else 0
-        group = BIRTH_GROUP if change.alias else 0
-        settings = (change.mtu, change.mac, change.ifindex)
-        target = self._machine.handle(namespace).fd
+        where = kind.link.namespace if kind.link else kind.netns or namespace
+        index = change.ifindex or (0 if where == namespace else self._free_index(where, namespace))
         with _saying_what_kind_the_kernel_lacks(kind.name):
-            encode.add_link(session, change.end.interface, kind, lower, target, settings, group)
+            try:
+                self._send_link(change, where, index)
+            except KernelError as error:
+                if where == namespace or not change.ifindex or error.number not in (errno.EEXIST, errno.EBUSY):
+                    raise
+                self._send_link(change, where, self._free_index(where, namespace))
         session = self._machine.session(namespace)
         try:
             index = self._learn_index(change.end, "made").ifindex
@@ -578,6 +580,21 @@ class Application:
             with contextlib.suppress(NslabError, KeyError):
                 encode.remove_link(session, self._index(change.end))
             raise
+
+    def _send_link(self, change: c.AddLink, where: str, index: int) -> None:
+        lower = self._index(change.kind.link) if change.kind.link else 0
+        group = BIRTH_GROUP if change.alias else 0
+        target = self._machine.handle(change.end.namespace).fd
+        settings = (change.mtu, change.mac, index)
+        encode.add_link(self._machine.session(where), change.end.interface, change.kind, lower, target, settings, group)
+
+    def _free_index(self, *names: str) -> int:
+        """An interface index that none of some namespaces has.
+
+        Without one, Linux before 6.13 looks for the name of a new link where the request comes from, and takes that for
+        it (__rtnl_newlink()); with one, for the index.
+        """
+        return 1 + max(link.ifindex for name in names for link in decode.links(self._machine.session(name)))
 
     def _set_vrf(self, change: c.SetVrf) -> None:
         vrf = self._index(change.end._replace(interface=change.vrf)) if change.vrf else 0

@@ -204,8 +204,9 @@ class Kinds:
                 continue
             links = planner.state.namespaces[end.namespace].links
             for name, link in list(links.items()):
-                if link.vrf == end.interface and name not in wanted.members and wanted.purge:
-                    planner.do(c.SetVrf(end._replace(interface=name), "", link.vrf, wanted.path))
+                member = end._replace(interface=name)
+                if link.vrf == end.interface and wanted.purge and member not in wanted_members:
+                    planner.do(c.SetVrf(member, "", link.vrf, wanted.path))
             for name, path in wanted.members.items():
                 self._join(end._replace(interface=name), end.interface, path)
         for end, wanted in planner.wanted_links():

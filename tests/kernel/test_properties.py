@@ -21,6 +21,7 @@ from throwaway import (
     firewall,
     ip_json,
     kinds_here,
+    lasting_rules,
     named_namespaces,
     qdiscs,
     sysctls,
@@ -51,6 +52,9 @@ def _stack(name: str | None) -> dict[str, Any]:
         if link["kinds"][0] in KINDS:
             # What a VXLAN lies on is an index in another namespace at times.
             link["details"] = {key: value for key, value in info.get("info_data", {}).items() if key != "link"}
+        if info.get("info_data", {}).get("stp_state"):
+            # The kernel has another one while the topology changes, and that of the root of the spanning tree.
+            info["info_data"] |= {"ageing_time": None, "forward_delay": None}
         link["bridge"] = {key: value for key, value in info.get("info_data", {}).items() if key in _BRIDGE}
         link["port"] = {key: value for key, value in info.get("info_slave_data", {}).items() if key in _PORT}
         addresses = [_plain(address) for address in link.pop("addr_info") if not _is_link_local(address)]
@@ -66,7 +70,7 @@ def _stack(name: str | None) -> dict[str, Any]:
                 for way in (route, *route.get("nexthops", ())):
                     way["flags"] = sorted(set(way.get("flags", ())) - {"linkdown"})
                 routes.append(json.dumps(route, sort_keys=True))
-    rules = {family: ip_json(name, family, "-details", "rule", "show") for family in ("-4", "-6")}
+    rules = {family: lasting_rules(ip_json(name, family, "-details", "rule", "show")) for family in ("-4", "-6")}
     watched = sysctls(
         name, r"^net\.ipv[46]\.(ip_forward|icmp_echo_ignore_all|conf\.(all|lo|[eh]\d)\.(forwarding|rp_filter))$"
     )
