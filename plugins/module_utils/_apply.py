@@ -318,7 +318,7 @@ class Application:
         # service that was attached anew.
         late = [change for change, error in failed if _was_too_early(change, error)]
         failed = [(change, error) for change, error in failed if not _was_too_early(change, error)]
-        failed += self._take_back(late)
+        failed += [(change, error) for change, error in self._take_back(late) if not _is_of_nothing(change, error)]
         stuck = [
             step for step in self._journal if any(change is left for change in step.undo for left, _error in failed)
         ]
@@ -827,12 +827,21 @@ def _leaves_from(step: c.Step) -> str:
 
 
 def _was_too_early(change: c.Change, error: Exception) -> bool:
-    """May a step of a way back work later: a route to whose gateway nothing leads, a service without its namespace?"""
+    """May a step of a way back work later: a route to whose gateway nothing leads, an MTU, a service without its
+    namespace?"""
     if isinstance(change, c.SetService):
         return True
+    if isinstance(change, c.SetLink) and change.mtu is not None:
+        # What it lies on gets its larger MTU back later.
+        return isinstance(error, KernelError) and error.number in (errno.EINVAL, errno.ERANGE)
     if not isinstance(change, (c.AddRoute, c.ReplaceRoute)) or not isinstance(error, KernelError):
         return False
     return error.number in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL)
+
+
+def _is_of_nothing(change: c.Change, error: Exception) -> bool:
+    """Is it about a link that was made by the run, and is gone again?"""
+    return isinstance(change, c.SetLink) and isinstance(error, KernelError) and error.number == errno.ENODEV
 
 
 def _is_undone_by_removal(step: c.Step) -> bool:

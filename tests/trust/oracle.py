@@ -27,8 +27,21 @@ _nft.nft_ctx_new.restype = ctypes.c_void_p
 _nft.nft_ctx_get_output_buffer.restype = _nft.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
 _CLONE_NEWNET, _CLONE_NEWUTS = 0x40000000, 0x04000000
 
-#: Counters, and what follows the carrier; the identity of links, which a host made anew has others of.
-_PASSING = {"operstate", "qdisc", "tso_max_size", "link_netnsid", "stats", "stats64", "flags", "addr_info", "linkinfo"}
+#: Counters, and what follows the carrier; whether a link takes all packets because a macvlan has lain on it, which the
+#: kernel forgets only when the link comes up again (__dev_set_rx_mode()).
+_PASSING = {
+    "promiscuity",
+    "operstate",
+    "qdisc",
+    "tso_max_size",
+    "link_netnsid",
+    "stats",
+    "stats64",
+    "flags",
+    "addr_info",
+    "linkinfo",
+}
+#: The identity of links, which a host made anew has others of.
 _IDENTITY = {"ifindex", "link_index", "address", "link"}
 _CARRIER = {"LOWER_UP", "NO-CARRIER", "M-DOWN"}
 _BRIDGE = {"ageing_time", "forward_delay", "group_fwd_mask", "mcast_snooping", "stp_state", "vlan_filtering"}
