@@ -51,7 +51,8 @@ RETURN = r"""
 _value:
   description:
     - One entry for each document, with C(lab), C(source) (its file), C(verdict), C(text), C(changes), C(problems), C(findings) and C(persisted).
-    - C(verdict) is V(sound), V(outdated) (it is as the document has it, but comes back otherwise after a reboot), V(drifted) (changes would repair it, or a device or a container is not there
+    - C(verdict) is V(sound), V(outdated) (it is as the document has it, but comes back otherwise after a reboot),
+      V(drifted) (changes would repair it, or a device or a container is not there
       that it needs), V(missing) (nothing of it is there), V(foreign) (something of somebody
       else is in its place), V(unreachable) (the host did not answer), or V(failed) (it could not be looked at).
   type: list

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -177,11 +178,10 @@ def test_a_step_that_fails_takes_all_back(host: None, monkeypatch: pytest.Monkey
     monkeypatch.setattr(_persist, "_python", lambda: sys.executable)
     for number in range(3):
         with monkeypatch.context() as patch:
-            left = [number]
+            calls = itertools.count()
 
-            def rename(source: str, target: str, left: list[int] = left) -> None:
-                left[0] -= 1
-                if left[0] == -1:
+            def rename(source: str, target: str, calls: Iterator[int] = calls, last: int = number) -> None:
+                if next(calls) == last:
                     raise OSError(28, "No space left on device")
                 os.replace(source, target)
 
