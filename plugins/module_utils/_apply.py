@@ -619,7 +619,8 @@ class Application:
     def _send_vlans(self, change: c.SetVlans) -> None:
         remove = [vlan for vlan in change.before if vlan not in change.vlans]
         add = [vlan for vlan in change.vlans if vlan not in change.before]
-        encode.set_vlans(self._machine.session(change.end.namespace), self._index(change.end), remove, add)
+        session = self._machine.session(change.end.namespace)
+        encode.set_vlans(session, self._index(change.end), remove, add, change.of_bridge)
 
     def _remove_link(self, change: c.RemoveLink) -> None:
         self._note_confs(change)

@@ -195,6 +195,9 @@ def _bridge(state: State, namespace: Namespace, bridge: Link) -> Document:
         value = bridge.bridge.get(name, default)
         if value != default:
             body[name] = bool(value) if kind == "flag" else value / 100 if kind == "time" else value
+    default = bridge.bridge.get("vlan_default_pvid", 0)
+    if bridge.vlans != ((Vlan(default, pvid=True, untagged=True),) if default else ()):
+        body["vlans"] = _vlans(bridge.vlans)
     if ports:
         body["ports"] = {port.name: _port(port, bridge.bridge.get("vlan_default_pvid", 0)) for port in ports}
     return body
@@ -207,11 +210,15 @@ def _port(port: Link, default_vlan: int) -> Document:
         if value != defaults.get(name):
             body[name] = bool(value) if PORT_SETTINGS[name][0] == "flag" else value
     if port.vlans != ((Vlan(default_vlan, pvid=True, untagged=True),) if default_vlan else ()):
-        body["vlans"] = [
-            {"vid": vlan.vid, **({"pvid": True} if vlan.pvid else {}), **({"untagged": True} if vlan.untagged else {})}
-            for vlan in port.vlans
-        ]
+        body["vlans"] = _vlans(port.vlans)
     return body
+
+
+def _vlans(vlans: tuple[Vlan, ...]) -> list[Document]:
+    return [
+        {"vid": vlan.vid, **({"pvid": True} if vlan.pvid else {}), **({"untagged": True} if vlan.untagged else {})}
+        for vlan in vlans
+    ]
 
 
 def _interface(link: Link, default_mtu: int) -> Document:

@@ -246,18 +246,20 @@ class SetPort(NamedTuple):
 
 
 class SetVlans(NamedTuple):
-    """Change the VLANs of a bridge port."""
+    """Change the VLANs of a bridge port, or those in which the bridge itself is (``bridge vlan ... self``)."""
 
     end: Endpoint
     vlans: tuple[Vlan, ...]
     before: tuple[Vlan, ...] = ()
     path: str = ""
+    of_bridge: bool = False
 
     def describe(self) -> Description:
+        what = "bridge" if self.of_bridge else "port"
         before, after = (
-            f"port {self.end} vlans {', '.join(map(str, vlans)) or 'none'}" for vlans in (self.before, self.vlans)
+            f"{what} {self.end} vlans {', '.join(map(str, vlans)) or 'none'}" for vlans in (self.before, self.vlans)
         )
-        return Description("change", "port", *self.end, before, after)
+        return Description("change", what, *self.end, before, after)
 
 
 class RemoveLink(NamedTuple):

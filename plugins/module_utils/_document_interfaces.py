@@ -42,7 +42,7 @@ from ._reader import Reader, holds_ipv4, join, show
 _INTERFACE_KEYS = ("addresses", "mtu", "mac", "up")
 _WIRE_KEYS = ("device", "impairment")
 _DEVICE_KEYS = ("name", "mac", "path", "force")
-_BRIDGE_KEYS = (*_INTERFACE_KEYS, *BRIDGE_SETTINGS, "ports")
+_BRIDGE_KEYS = (*_INTERFACE_KEYS, *BRIDGE_SETTINGS, "vlans", "ports")
 _PORT_KEYS = (*PORT_SETTINGS, "vlans")
 _VLAN_KEYS = ("vid", "pvid", "untagged")
 _ADDRESS_KEYS = ("address", "nodad", "noprefixroute", "label", "scope", "preferred_lft")
@@ -295,6 +295,8 @@ def read_bridge(reader: Reader, name: str, value: Any, path: str) -> WantedLink:
     for key in BRIDGE_SETTINGS:
         if body.get(key) is not None:
             link.bridge.settings[key] = _bridge_setting(reader, key, body[key], join(path, key))
+    if body.get("vlans") is not None:
+        link.bridge.vlans = _vlans(reader, body["vlans"], join(path, "vlans"))
     settings = link.bridge.settings
     delay = settings.get("forward_delay", FORWARD_DELAY[0])
     if settings.get("stp") and not FORWARD_DELAY[0] <= delay <= FORWARD_DELAY[1]:

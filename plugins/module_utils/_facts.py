@@ -227,7 +227,7 @@ def _links(look: Look, name: str, addresses: list[decode.RawAddress]) -> list[Fa
                 "lab": link.lab or next((origin.lab for origin in link.origins), "") or None,
                 "master": names.get(raw.master) if raw.master else None,
                 "impairment": link.impairment.words if link.impairment else None,
-                "bridge": raw.bridge or None,
+                "bridge": {**raw.bridge, "vlans": [vlan._asdict() for vlan in link.vlans]} if raw.bridge else None,
                 "port": {**raw.port, "vlans": [vlan._asdict() for vlan in link.vlans]} if raw.port else None,
                 "peer": link.peer._asdict() if link.peer else None,
                 "details": _details(link),

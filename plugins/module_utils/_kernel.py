@@ -124,6 +124,8 @@ def _add_bridge(state: State, change: c.AddBridge) -> list[c.Change]:
         alias=change.alias,
         bridge={**BRIDGE_DEFAULTS, **dict(change.settings)},
     )
+    bridge = state.namespaces[change.end.namespace].links[change.end.interface]
+    bridge.vlans = default_vlans(bridge)
     return [c.RemoveLink(change.end, "bridge")]
 
 
@@ -174,8 +176,30 @@ def _set_vrf(state: State, change: c.SetVrf) -> list[c.Change]:
 def _set_bridge(state: State, change: c.SetBridge) -> list[c.Change]:
     link = state.namespaces[change.end.namespace].links[change.end.interface]
     before = tuple((name, link.bridge[name]) for name, _value in change.settings if name in link.bridge)
+    pvid = link.bridge.get("vlan_default_pvid")
     link.bridge.update(change.settings)
-    return [c.SetBridge(change.end, before, change.settings)] if before else []
+    undo: list[c.Change] = [c.SetBridge(change.end, before, change.settings)] if before else []
+    if pvid is None or link.bridge["vlan_default_pvid"] == pvid:
+        return undo
+    ports = [port for port in state.namespaces[change.end.namespace].links.values() if port.master == link.name]
+    for one in (link, *ports):
+        old, one.vlans = one.vlans, _with_pvid(one.vlans, pvid, link.bridge["vlan_default_pvid"])
+        back = _with_pvid(one.vlans, link.bridge["vlan_default_pvid"], pvid)
+        if back != old:
+            end = change.end._replace(interface=one.name)
+            undo.append(c.SetVlans(end, old, back, of_bridge=one is link))
+    return undo
+
+
+def _with_pvid(vlans: tuple[Vlan, ...], old: int, new: int) -> tuple[Vlan, ...]:
+    """The VLANs of a port, or of a bridge, after its default one has changed (__br_vlan_set_default_pvid())."""
+    is_default = Vlan(old, pvid=True, untagged=True) in vlans
+    if not new:
+        return tuple(vlan for vlan in vlans if not (is_default and vlan.vid == old))
+    if (old and not is_default) or any(vlan.vid == new for vlan in vlans):
+        return vlans
+    others = [vlan._replace(pvid=False) for vlan in vlans if not (old and vlan.vid == old)]
+    return tuple(sorted([*others, Vlan(new, pvid=True, untagged=True)]))
 
 
 def _set_master(state: State, change: c.SetMaster) -> list[c.Change]:
@@ -189,18 +213,18 @@ def _set_master(state: State, change: c.SetMaster) -> list[c.Change]:
     link.master = change.master
     # br_add_if() gives a port its settings, and the bridge's default VLAN.
     link.port = dict(PORT_DEFAULTS) if link.master else {}
-    link.vlans = _default_vlans(namespace.links.get(link.master))
+    link.vlans = default_vlans(namespace.links.get(link.master))
     return undo + own + [step for end in bridges for step in _adjust_mtu(state, end)]
 
 
 def _port_again(end: Endpoint, link: Link, bridge: Link | None) -> list[c.Change]:
     """What makes a link that has joined its bridge again the port that it was."""
     undo: list[c.Change] = [c.SetPort(end, tuple(link.port.items()))] if link.port else []
-    joined = _default_vlans(bridge)
+    joined = default_vlans(bridge)
     return undo + ([c.SetVlans(end, link.vlans, joined)] if link.vlans and link.vlans != joined else [])
 
 
-def _default_vlans(bridge: Link | None) -> tuple[Vlan, ...]:
+def default_vlans(bridge: Link | None) -> tuple[Vlan, ...]:
     """The VLANs that a bridge gives a new port (br_vlan_init())."""
     pvid = bridge.bridge.get("vlan_default_pvid", 0) if bridge else 0
     return (Vlan(pvid, pvid=True, untagged=True),) if pvid else ()
@@ -257,7 +281,7 @@ def _set_port(state: State, change: c.SetPort) -> list[c.Change]:
 def _set_vlans(state: State, change: c.SetVlans) -> list[c.Change]:
     link = state.namespaces[change.end.namespace].links[change.end.interface]
     before, link.vlans = link.vlans, change.vlans
-    return [c.SetVlans(change.end, before, change.vlans)]
+    return [c.SetVlans(change.end, before, change.vlans, of_bridge=change.of_bridge)]
 
 
 def _remove_link(state: State, change: c.RemoveLink) -> list[c.Change]:
@@ -275,6 +299,8 @@ def _remove_link(state: State, change: c.RemoveLink) -> list[c.Change]:
         # A kernel that lacks a setting (VLANs) takes not even its default.
         settings = tuple((name, value) for name, value in link.bridge.items() if value != BRIDGE_DEFAULTS[name])
         undo.append(c.AddBridge(change.end, settings, link.mac, link.alias, link.index))
+        if tuple(sorted(link.vlans)) != default_vlans(link):
+            undo.append(c.SetVlans(change.end, link.vlans, default_vlans(link), of_bridge=True))
         undo += freed
     if link.details:
         # What follows the link that it lies on is not said.

@@ -301,6 +301,7 @@ class Link:
     #: The bridge that the link is a port of, and its settings as one (PORT_SETTINGS); empty for none.
     master: str = ""
     port: dict[str, int] = field(default_factory=dict)
+    #: The VLANs of a port, or those that a bridge itself is in.
     vlans: tuple[Vlan, ...] = ()
     #: What it is a part of that is no bridge, such as a bond; and what it lies on, as a VLAN does.
     controller: str = ""
@@ -557,6 +558,8 @@ class WantedBridge:
     create: bool
     settings: dict[str, int] = field(default_factory=dict)
     ports: dict[str, WantedPort] = field(default_factory=dict)
+    #: The VLANs that the bridge itself is in; None where nobody says.
+    vlans: tuple[Vlan, ...] | None = None
     #: Ports that are not in ``ports`` leave the bridge.
     purge: bool = False
     #: A port of another bridge changes over instead of being refused.

@@ -370,6 +370,7 @@ class Look:
         for index, link in indexes.items():
             raw = self.raw[Endpoint(name, link.name)]
             master = indexes.get(raw.master)
+            link.vlans = vlans.get(index, ()) if link.bridge else ()
             if master and master.bridge:
                 link.master = master.name
                 link.vlans = vlans.get(index, ())

@@ -164,7 +164,7 @@ def bridge(options: Options) -> Wanted:
         reader.done()
         wanted.absent_bridges = [end]
         return wanted
-    body = {key: options[key] for key in ("addresses", "mtu", "mac", "up", *BRIDGE_SETTINGS)}
+    body = {key: options[key] for key in ("addresses", "mtu", "mac", "up", *BRIDGE_SETTINGS, "vlans")}
     link = read_bridge(reader, end.interface, body, "")
     link.path = "name"
     link.purge = options["purge"] and options["addresses"] is not None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from . import _changes as c
 from ._errors import FOREIGN, article, did_you_mean, few
-from ._kernel import mark_of, smallest_mtu
+from ._kernel import default_vlans, mark_of, smallest_mtu
 from ._model import (
     BRIDGE_DEFAULTS,
     FORWARD_DELAY,
@@ -174,6 +174,7 @@ class Bridges:
             if self._wanted.whole and link and link.master and end not in wanted_ports:
                 self._leave(end, link, path)
         for end, wanted, bridge in self._bridges():
+            self._set_own_vlans(end, wanted, bridge)
             links = self._planner.state.namespaces[end.namespace].links
             leaving = {name for name in bridge.absent_ports if name in links and links[name].master == end.interface}
             if bridge.purge:
@@ -233,6 +234,19 @@ class Bridges:
             if master.index and pvid is None:
                 planner.problem(f"{port.path}.vlans", NO_VLANS)
             planner.do(c.SetVlans(end, vlans, link.vlans, port.path))
+
+    def _set_own_vlans(self, end: Endpoint, wanted: WantedLink, bridge: WantedBridge) -> None:
+        """The VLANs that the bridge itself is in: what lies on it sends and gets their packets."""
+        link = self._planner.state.namespaces[end.namespace].links[end.interface]
+        lacks_vlans = bool(link.index) and "vlan_default_pvid" not in link.bridge
+        vlans = bridge.vlans
+        if vlans is None and self._wanted.whole and bridge.create and not lacks_vlans:
+            vlans = default_vlans(link)
+        if vlans is None or vlans == tuple(sorted(link.vlans)):
+            return
+        if lacks_vlans:
+            self._planner.problem(f"{wanted.path}.vlans" if self._wanted.whole else "vlans", NO_VLANS)
+        self._planner.do(c.SetVlans(end, vlans, link.vlans, wanted.path, of_bridge=True))
 
     def _may_move(self, end: Endpoint, bridge: WantedBridge) -> bool:
         own = bool(self._wanted.lab) and self._planner.is_ours(end)

@@ -81,6 +81,12 @@ options:
     description:
       - The VLAN that a new port is in, untagged and for what comes in without a tag; V(0) for none. It is V(1) on a new bridge.
     type: int
+  vlans:
+    description:
+      - The VLANs that the bridge itself is in, so that its addresses and VLANs that lie on it are reached by them. Each is a number or a
+        dictionary of C(vid), C(pvid) and C(untagged), as those of a port. A new bridge is in the one of O(vlan_default_pvid).
+    type: list
+    elements: raw
   multicast_snooping:
     description:
       - Whether multicast goes only where somebody has asked for it. It is on on a new bridge.
@@ -212,6 +218,7 @@ def main() -> None:
         "forward_delay": {"type": "float"},
         "vlan_filtering": {"type": "bool"},
         "vlan_default_pvid": {"type": "int"},
+        "vlans": {"type": "list", "elements": "raw"},
         "multicast_snooping": {"type": "bool"},
         "group_fwd_mask": {"type": "int"},
     }

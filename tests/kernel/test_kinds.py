@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 from typing import Any
 
@@ -289,3 +290,91 @@ def test_what_lies_on_what_goes_is_told(host: None) -> None:
     run(lab())
     ip("-n", "a", "link", "add", "x", "link", "eth0", "netns", str(os.getpid()), "type", "macvlan")
     assert "remove macvlan host:x" in run(changed, warned=["the macvlan host:x lies on a:eth0, and goes with it"])
+
+
+def vlans(namespace: str, name: str) -> list[tuple[int, list[str]]]:
+    """As ``bridge vlan`` tells them."""
+    (found,) = json.loads(within(namespace, "bridge", "-json", "vlan", "show", "dev", name)) or [{"vlans": []}]
+    return [(vlan["vlan"], vlan.get("flags", [])) for vlan in found["vlans"]]
+
+
+@needs("vlan")
+def test_a_bridge_minds_vlans_of_tagged_and_untagged_hosts(host: None) -> None:
+    """A trunk to a host that tags, two access ports, and the bridge itself as the router of one VLAN."""
+    document: Document = {
+        "name": "lab",
+        "namespaces": {
+            "switch": {
+                "bridges": {
+                    "br0": {
+                        "vlan_filtering": True,
+                        "vlans": [10],
+                        "ports": {
+                            "trunk": {"vlans": [10, 20]},
+                            "red": {"vlans": [{"vid": 10, "pvid": True, "untagged": True}]},
+                            "blue": {"vlans": [{"vid": 20, "pvid": True, "untagged": True}]},
+                        },
+                    }
+                },
+                "interfaces": {"br0.10": {"vlan": {"link": "br0", "id": 10}, "addresses": ["10.0.10.254/24"]}},
+            },
+            "tagging": {
+                "interfaces": {
+                    "eth0.10": {"vlan": {"link": "eth0", "id": 10}, "addresses": ["10.0.10.1/24"]},
+                    "eth0.20": {"vlan": {"link": "eth0", "id": 20}, "addresses": ["10.0.20.1/24"]},
+                }
+            },
+            "red": {"interfaces": {"eth0": {"addresses": ["10.0.10.2/24"]}}},
+            "blue": {"interfaces": {"eth0": {"addresses": ["10.0.10.3/24", "10.0.20.3/24"]}}},
+        },
+        "links": [
+            {"endpoints": ["switch:trunk", "tagging:eth0"]},
+            {"endpoints": ["switch:red", "red:eth0"]},
+            {"endpoints": ["switch:blue", "blue:eth0"]},
+        ],
+    }
+    before = host_without_lab_traces()
+    predicted = run(document, check=True)
+    assert run(document) == predicted
+    assert run(document) == []
+    assert vlans("switch", "br0") == [(10, [])]
+    assert vlans("switch", "red") == [(10, ["PVID", "Egress Untagged"])]
+    within("tagging", "ping", "-c1", "-W2", "10.0.10.2")
+    within("tagging", "ping", "-c1", "-W2", "10.0.20.3")
+    within("red", "ping", "-c1", "-W2", "10.0.10.254")
+    with pytest.raises(AssertionError):
+        within("red", "ping", "-c1", "-W1", "10.0.10.3")
+    # By hand, and repaired.
+    within("switch", "bridge", "vlan", "add", "dev", "br0", "vid", "30", "self")
+    within("switch", "bridge", "vlan", "delete", "dev", "trunk", "vid", "20")
+    assert run(document) == [
+        "change bridge switch:br0 vlans 10, 30 -> 10",
+        "change port switch:trunk vlans 10 -> 10, 20",
+    ]
+    captured = _facts.gather(None, [], "lab")["topology"]
+    assert run(captured) == []
+    run({"name": "lab"}, absent=True)
+    assert not differences(before, host_without_lab_traces())
+
+
+@needs("vlan")
+@pytest.mark.parametrize("new", [0, 5])
+def test_ports_follow_the_default_vlan(host: None, monkeypatch: pytest.MonkeyPatch, new: int) -> None:
+    document = lab()
+    document["namespaces"]["a"]["bridges"] = {"br0": {"ports": {"eth0": {}}}}
+    document["namespaces"]["a"]["interfaces"] = {}
+    run(document)
+    before = host_without_lab_traces()
+    changed = copy.deepcopy(document)
+    changed["namespaces"]["a"]["bridges"]["br0"]["vlan_default_pvid"] = new
+    with failing_call(monkeypatch, 2):
+        with pytest.raises(StepFailed):
+            run({**changed, "namespaces": {**changed["namespaces"], "c": {}}})
+    assert not differences(before, host_without_lab_traces())
+    assert vlans("a", "eth0") == [(1, ["PVID", "Egress Untagged"])]
+    run(changed)
+    assert run(changed) == []
+    assert vlans("a", "eth0") == vlans("a", "br0") == ([(5, ["PVID", "Egress Untagged"])] if new else [])
+    run(document)
+    assert run(document) == []
+    assert vlans("a", "eth0") == vlans("a", "br0") == [(1, ["PVID", "Egress Untagged"])]

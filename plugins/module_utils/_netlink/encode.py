@@ -177,13 +177,19 @@ def set_port(session: Session, index: int, settings: dict[str, int]) -> None:
     session.request(_RTM_NEWLINK, 0, _message("ifinfmsg", {"index": index}, [["IFLA_LINKINFO", info]]))
 
 
-def set_vlans(session: Session, index: int, remove: Sequence[Vlan], add: Sequence[Vlan]) -> None:
-    # pyroute2's class for AF_BRIDGE differs between releases; this is `bridge vlan`'s message, of four numbers.
+def set_vlans(
+    session: Session, index: int, remove: Sequence[Vlan], add: Sequence[Vlan], of_bridge: bool = False
+) -> None:
+    """Change the VLANs of a port, or of a bridge itself."""
+    # pyroute2's class for AF_BRIDGE differs between releases; this is `bridge vlan`'s message, of a few numbers.
+    # The flag that says that it is about the bridge itself (BRIDGE_FLAGS_SELF).
+    own = struct.pack("=HHHxx", 6, 0, 2) if of_bridge else b""
     for message, vlans in ((_RTM_DELLINK, remove), (_RTM_SETLINK, add)):
         for vlan in vlans:
             flags = (2 if vlan.pvid else 0) | (4 if vlan.untagged else 0)
             info = struct.pack("=HHHH", 8, 2, flags, vlan.vid)
-            body = struct.pack("=BxHiII", socket.AF_BRIDGE, 0, index, 0, 0) + struct.pack("=HH", 12, 26) + info
+            said = struct.pack("=HH", 4 + len(own) + len(info), 26) + own + info
+            body = struct.pack("=BxHiII", socket.AF_BRIDGE, 0, index, 0, 0) + said
             session.request(message, 0, body)
 
 
