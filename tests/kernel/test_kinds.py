@@ -367,9 +367,8 @@ def test_ports_follow_the_default_vlan(host: None, monkeypatch: pytest.MonkeyPat
     before = host_without_lab_traces()
     changed = copy.deepcopy(document)
     changed["namespaces"]["a"]["bridges"]["br0"]["vlan_default_pvid"] = new
-    with failing_call(monkeypatch, 2):
-        with pytest.raises(StepFailed):
-            run({**changed, "namespaces": {**changed["namespaces"], "c": {}}})
+    with failing_call(monkeypatch, 2), pytest.raises(StepFailed):
+        run({**changed, "namespaces": {**changed["namespaces"], "c": {}}})
     assert not differences(before, host_without_lab_traces())
     assert vlans("a", "eth0") == [(1, ["PVID", "Egress Untagged"])]
     run(changed)
