@@ -117,10 +117,7 @@ class Machine:
         if replaced.handle:
             replaced.handle.close()
         # That is opened when it is asked for.
-        session = self._sessions.pop(name, None)
-        if session:
-            session.close()
-        self._handles.pop(name).close()
+        self._forget(name)
 
     def remove_name(self, name: str) -> None:
         """Take a namespace's name away. The namespace ends when this object is closed, if nobody else holds it."""
@@ -158,7 +155,10 @@ class Machine:
             yield self.find(name)
         finally:
             if not known and name in self._handles:
-                session = self._sessions.pop(name, None)
-                if session:
-                    session.close()
-                self._handles.pop(name).close()
+                self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        session = self._sessions.pop(name, None)
+        if session:
+            session.close()
+        self._handles.pop(name).close()

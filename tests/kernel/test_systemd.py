@@ -470,6 +470,22 @@ def test_what_does_not_start_is_an_error(machine: Booted, monkeypatch: pytest.Mo
     machine.call(remove)
 
 
+@pytest.mark.parametrize("account", [{}, {"user": "daemon"}])
+def test_a_command_counts_from_when_it_runs(machine: Booted, account: dict[str, str]) -> None:
+    """To enter a namespace with many files takes longer than what has not ended by then has to run."""
+
+    def test() -> None:
+        Path("/etc/netns/server").mkdir(parents=True)
+        for number in range(300):
+            for folder in ("/etc", "/etc/netns/server"):
+                Path(f"{folder}/many{number}").touch()
+        with pytest.raises(StepFailed, match="it has ended at once: exit status 1"):
+            run(lab("false", restart="no", **account))
+        nothing_is_left()
+
+    machine.call(test)
+
+
 def test_somebody_elses_unit_is_refused(machine: Booted) -> None:
     def test() -> None:
         path = Path("/etc/systemd/system") / UNIT
