@@ -67,6 +67,10 @@ COUNTS = CACHE / "counts.jsonl"
 #: Targets of the stage integration that take about as long as all others.
 LONG_TARGETS = {"ns_link", "ns_route", "ns_snat", "topology", "veth"}
 
+#: So many lines of so many letters say at the end why a run of ansible-test has failed.
+MOST_COMPLAINTS = 5
+MOST_LETTERS = 300
+
 # A stage that takes longer hangs.
 DEADLINE_SECONDS = 30 * 60
 
@@ -341,6 +345,8 @@ class Run:
         #: The scenarios that `molecule` runs, or the targets of `integration-vm`; without one, all of them.
         self.only = only
         self.passed = self.failed = self.skipped = 0
+        #: What has failed, and what it has said about it, to be read at the end of hours of output.
+        self.failures: list[str] = []
         #: How often something was tried, by what it is.
         self.counts: dict[str, int] = {}
 
@@ -394,6 +400,7 @@ class Run:
         # A command that fails without a failed test (a collection error, no tests at all, a crash) is a failure too.
         if code and not counted:
             self.failed += 1
+            self.failures.append(title)
         outcome = f"FAILED with exit status {code}" if code else "ok"
         say(f"--- {outcome}, {elapsed(started)}")
         return code == 0
@@ -414,6 +421,8 @@ class Run:
                 say(f"--- {f'FAILED with exit status {code}' if code else 'ok'}, {elapsed(started)}")
                 self.passed += counts and code == 0
                 self.failed += code != 0
+                if code:
+                    self.failures += [command.title, *_complaints(path)]
                 all_passed = all_passed and code == 0
         return all_passed
 
@@ -431,6 +440,10 @@ class Run:
                 failures += failed + errors
                 self.skipped += skipped
                 self.passed += total - failed - errors - skipped
+                for case in suite.iter("testcase"):
+                    for bad in (*case.iter("failure"), *case.iter("error")):
+                        name = f"{case.get('classname')}::{case.get('name')}"
+                        self.failures.append(_shortened(f"{name}: {bad.get('message', '')}"))
         self.failed += failures
         return failures
 
@@ -452,6 +465,22 @@ def _into(output: Path, command: Command) -> int:
         except subprocess.TimeoutExpired:
             file.write(f"Stopped: this took longer than {DEADLINE_SECONDS // 60} minutes.\n".encode())
             return -1
+
+
+def _complaints(output: Path) -> list[str]:
+    """The tasks that have failed in an output of Ansible, and the errors; the last ones, as those end it."""
+    task, found = "", []
+    for line in output.read_text(errors="replace").splitlines():
+        if line.startswith("TASK ["):
+            task = line.rstrip("* ")
+        elif line.startswith(("fatal: ", "failed: ", "[ERROR]", "ERROR: ")):
+            found.append(f"  {_shortened(f'{task} {line}')}")
+    return found[-MOST_COMPLAINTS:]
+
+
+def _shortened(line: str) -> str:
+    line = " ".join(line.split())
+    return line if len(line) <= MOST_LETTERS else f"{line[:MOST_LETTERS]} ..."
 
 
 def elapsed(since: float) -> str:
@@ -508,6 +537,7 @@ def main() -> int:
         except Unavailable as error:
             say(str(error))
             run.failed += 1
+            run.failures.append(str(error))
         passed, failed, skipped = (now - then for now, then in zip((run.passed, run.failed, run.skipped), before))
         summary.append(f"{name:14} {passed:5} passed {failed:3} failed {skipped:3} skipped   {elapsed(since)}")
         if failed:
@@ -516,6 +546,8 @@ def main() -> int:
     say("\n=== summary\n" + "\n".join(summary) + f"\nin {elapsed(started)}\n")
     if run.counts:
         say("\n".join(f"{number:7,} {what}" for what, number in run.counts.items()) + "\n")
+    if run.failures:
+        say("\n".join(["what has failed:", *run.failures]) + "\n")
     say(f"{run.passed} passed, {run.failed} failed")
     return 1 if run.failed else 0
 
