@@ -377,7 +377,7 @@ def test_a_port_that_is_not_there_is_refused() -> None:
 
 
 def bridge(name: str, state: str = "present", **more: Any) -> list[str]:
-    unsaid = dict.fromkeys(("addresses", "mtu", "mac", *BRIDGE_SETTINGS))
+    unsaid = dict.fromkeys(("addresses", "mtu", "mac", *BRIDGE_SETTINGS, "vlans"))
     return module(
         _options.bridge,
         **{**unsaid, "name": name, "namespace": "host", "state": state, "up": True, "purge": False, **more},
