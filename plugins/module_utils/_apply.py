@@ -34,7 +34,7 @@ from . import _nftables as nftables
 from . import _node as node
 from . import _services as services
 from . import _sysctl as sysctl
-from ._errors import KernelError, NslabError, StepFailed
+from ._errors import KernelError, NoNamespace, NslabError, StepFailed
 from ._impairment import NO_NETEM
 from ._kernel import unfollowed
 from ._machine import Machine
@@ -841,8 +841,9 @@ def _was_too_early(change: c.Change, error: Exception) -> bool:
 
 
 def _is_of_nothing(change: c.Change, error: Exception) -> bool:
-    """Is it about a link that was made by the run, and is gone again?"""
-    return isinstance(change, c.SetLink) and isinstance(error, KernelError) and error.number == errno.ENODEV
+    """Is it about a link that was made by the run, and is gone again, with its namespace maybe?"""
+    is_gone = isinstance(error, NoNamespace) or (isinstance(error, KernelError) and error.number == errno.ENODEV)
+    return isinstance(change, c.SetLink) and is_gone
 
 
 def _is_undone_by_removal(step: c.Step) -> bool:

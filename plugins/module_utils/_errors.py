@@ -64,6 +64,13 @@ class Missing(NslabError):
     """The host lacks something that the collection needs."""
 
 
+class NoNamespace(NslabError):
+    """A namespace that is worked in is not there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no namespace {name!r}")
+
+
 class KernelError(NslabError):
     """The kernel said no. ``number`` is its errno, ``words`` its extended acknowledgement, if it gave one."""
 

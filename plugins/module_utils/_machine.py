@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 
 from . import _namespaces as namespaces
-from ._errors import NslabError
+from ._errors import NoNamespace
 from ._model import HOST
 from ._namespaces import Handle
 from ._netlink import encode
@@ -64,18 +64,18 @@ class Machine:
         return self._handles[name]
 
     def handle(self, name: str) -> Handle:
-        """The open namespace of that name. Raises NslabError if there is none."""
+        """The open namespace of that name. Raises NoNamespace if there is none."""
         handle = self.find(name)
         if handle is None:
-            raise NslabError(f"there is no namespace {name!r}")
+            raise NoNamespace(name)
         return handle
 
     def entered(self, name: str) -> contextlib.AbstractContextManager[None]:
-        """Put this thread into the namespace, and back. Raises NslabError if there is none."""
+        """Put this thread into the namespace, and back. Raises NoNamespace if there is none."""
         return namespaces.entered(self.handle(name))
 
     def session(self, name: str) -> Session:
-        """The netlink session in that namespace. Raises NslabError if there is no such namespace."""
+        """The netlink session in that namespace. Raises NoNamespace if there is no such namespace."""
         if name not in self._sessions:
             with self.entered(name):
                 self._sessions[name] = Session()

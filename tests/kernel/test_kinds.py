@@ -14,7 +14,7 @@ import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _facts, _options
 from ansible_collections.nslab.netns.plugins.module_utils._errors import StepFailed
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
-from applying import failing_call, host_without_lab_traces, module, refused, run
+from applying import fail_each_call, failing_call, host_without_lab_traces, module, refused, run
 from throwaway import differences, ip, ip_json, kernel_has, within
 
 
@@ -120,6 +120,24 @@ def test_its_whole_life(host: None, body: Document, told: Any, other: Document |
 
 def _a(body: Document) -> Document:
     return {"a": lab(x=body)["namespaces"]["a"]}
+
+
+@pytest.mark.skipif(not kernel_has("vxlan"), reason="this kernel has no vxlan")
+def test_what_could_not_be_taken_back_at_first_may_be_gone_later(host: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The MTU of a VXLAN, larger than that of the bridge which it lies on has by then; and its namespace goes."""
+    vxlan = {"id": 5, "remote": "10.0.0.99", "link": "host:br0", "dstport": 8472}
+    document = {
+        "name": "lab",
+        "namespaces": {
+            "a": {"interfaces": {"e0": {"addresses": ["10.6.0.2/24"], "mtu": 1200}, "k1": {"vxlan": vxlan}}},
+            "host": {
+                "interfaces": {"h1": {"mtu": 1200}},
+                "bridges": {"br0": {"ports": ["h1"], "mtu": 1300}},
+            },
+        },
+        "links": [{"endpoints": ["host:h1", "a:e0"]}],
+    }
+    assert fail_each_call(monkeypatch, document) > 10
 
 
 @pytest.mark.parametrize(("body", "told", "other"), _KINDS)
