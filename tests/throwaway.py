@@ -63,8 +63,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 @contextlib.contextmanager
 def throwaway_host() -> Iterator[None]:
     """Move this thread to a throw-away host with lo up, and back afterwards."""
-    kinds = (("net", CLONE_NEWNET), ("mnt", CLONE_NEWNS))
-    homes = [(os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY), flag) for kind, flag in kinds]
+    homes = _namespaces_of_this_thread()
     # Entering a mount namespace moves to its root.
     folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -77,12 +76,58 @@ def throwaway_host() -> Iterator[None]:
             ip("link", "set", "lo", "up")
             yield
         finally:
-            for home, flag in homes:
-                _check(_libc.setns(home, flag))
+            _enter(homes)
             os.fchdir(folder)
     finally:
         for fd in (folder, *(home for home, _flag in homes)):
             os.close(fd)
+
+
+class Machine:
+    """A throw-away host beside the one that this thread is on, for it to go there and back."""
+
+    def __init__(self) -> None:
+        with throwaway_host():
+            self._namespaces = _namespaces_of_this_thread()
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        homes = _namespaces_of_this_thread()
+        folder = os.open(".", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            _enter(self._namespaces)
+            yield
+        finally:
+            _enter(homes)
+            os.fchdir(folder)
+            for fd in (folder, *(home for home, _flag in homes)):
+                os.close(fd)
+
+    def wire(self, name: str) -> None:
+        """Move an interface of the present host there."""
+        ip("link", "set", name, "netns", self._paths()[0])
+
+    def command(self) -> list[str]:
+        """What runs another command there, as long as this process is."""
+        network, mounts = self._paths()
+        return ["nsenter", f"--net={network}", f"--mount={mounts}"]
+
+    def _paths(self) -> list[str]:
+        return [f"/proc/{os.getpid()}/fd/{fd}" for fd, _flag in self._namespaces]
+
+    def close(self) -> None:
+        for fd, _flag in self._namespaces:
+            os.close(fd)
+
+
+def _namespaces_of_this_thread() -> list[tuple[int, int]]:
+    kinds = (("net", CLONE_NEWNET), ("mnt", CLONE_NEWNS))
+    return [(os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY), flag) for kind, flag in kinds]
+
+
+def _enter(namespaces: list[tuple[int, int]]) -> None:
+    for fd, flag in namespaces:
+        _check(_libc.setns(fd, flag))
 
 
 def own_etc(folder: Path) -> None:

@@ -35,7 +35,7 @@ options:
   machines:
     description:
       - The machines on which all of these labs stand, by the names or groups that they have in an inventory that was read before.
-        V(localhost) need not be in any.
+        V(localhost) need not be in any. Of a document that has C(hosts), each machine has the namespaces of the host of its name.
       - A namespace has all variables of its machine that begin with C(ansible_), those of C(group_vars) and C(host_vars) beside the inventory included,
         but for those that say how to become another user. A password for C(sudo) is kept.
     type: list
@@ -118,7 +118,7 @@ from ansible.plugins.inventory import BaseFileInventoryPlugin, Cacheable, Constr
 from ansible.utils.vars import combine_vars
 from ansible.vars.plugins import get_vars_from_inventory_sources
 
-from ..module_utils._document import Topology, read_topology
+from ..module_utils._document import Topology, read_parts
 from ..module_utils._errors import InvalidInput
 from ..module_utils._model import HOSTNAME
 from ..plugin_utils._live import LiveError, Standing, ask, problem_of, standing
@@ -171,16 +171,19 @@ class InventoryModule(BaseFileInventoryPlugin, Constructable, Cacheable):
         if not (self.get_option("topologies") or self.get_option("live")):
             raise AnsibleParserError("topologies: is missing; without documents, say 'live: true'")
         machines = {name: self._connection(name) for name in self._machines()}
-        labs: dict[str, Topology] = {}
+        labs: dict[str, dict[str, Topology]] = {}
         for file in self.get_option("topologies"):
-            topology = self._read(file)
-            if topology.wanted.lab in labs:
-                raise AnsibleParserError(f"{file}: there is another document of a lab {topology.wanted.lab!r}")
-            labs[topology.wanted.lab] = topology
+            parts = self._read(file)
+            lab = next(iter(parts.values())).wanted.lab
+            if lab in labs:
+                raise AnsibleParserError(f"{file}: there is another document of a lab {lab!r}")
+            labs[lab] = parts
         places = {
             _Place(lab, namespace, machine): _described(topology, namespace)
             for machine in machines
-            for lab, topology in labs.items()
+            for lab, parts in labs.items()
+            for topology in [parts.get("") or parts.get(machine)]
+            if topology
             for namespace in topology.nodes
         }
         if self.get_option("live"):
@@ -190,10 +193,11 @@ class InventoryModule(BaseFileInventoryPlugin, Constructable, Cacheable):
             name = place.namespace if taken[place.namespace] == 1 else str(place)
             self._add(name, place, known, machines[place.machine])
 
-    def _read(self, file: str) -> Topology:
+    def _read(self, file: str) -> dict[str, Topology]:
+        """What a document has for each of its hosts; that of one without hosts is for all machines."""
         try:
             # Variables of the document may be templates, as those of any inventory.
-            return read_topology(self.loader.load_from_file(file, trusted_as_template=True))
+            return read_parts(self.loader.load_from_file(file, trusted_as_template=True))
         except InvalidInput as error:
             raise AnsibleParserError(f"{file}: {error}") from error
         except AnsibleError as error:

@@ -64,7 +64,11 @@ def read(record: _persisted.Record, without_services: bool = False) -> Wanted:
     # While the machine runs, those that there are shall be as they are.
     if without_services and record.lab not in _services.labs():
         options["topology"] = _without_services(options["topology"])
-    return _options.topology({**options, "lab": None, "state": "present"})
+    wanted = _options.topology({**options, "lab": None, "state": "present"})
+    if record.boot == _persisted.EARLY:
+        # The host gets the address later by which the others of the lab reach it.
+        wanted.underlay = None
+    return wanted
 
 
 def _without_services(topology: Mapping[str, Any]) -> dict[str, Any]:

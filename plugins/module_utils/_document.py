@@ -6,47 +6,36 @@
 
 Everything is checked that can be checked without looking at the host. All problems are collected and told at once,
 each with the path of the key that it stands at. What stands under a namespace has readers of its own in
-_document_interfaces.py, _document_routes.py, _document_rules.py and _document_nat.py, and so have probes in
-_document_probes.py.
+_document_interfaces.py, _document_routes.py, _document_rules.py and _document_nat.py, and so have links in
+_document_links.py, probes in _document_probes.py, and hosts in _document_hosts.py.
 
 Private to the collection: no stable interface.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ._document_impairments import read_impairment
+from ._document_hosts import Hosts, Part, read_hosts
 from ._document_interfaces import check_devices, read_bridges, read_interface
 from ._document_kinds import check_kinds
+from ._document_links import check_layer2, complete_ends, read_links
 from ._document_nat import BACKENDS, read_dnat, read_snat
 from ._document_nodes import NODE_KEYS, Node, read_attach, read_hostname, read_machine, read_node
-from ._document_probes import read_probes
+from ._document_probes import check_listeners, read_probes
 from ._document_routes import read_routes, read_sysctls
 from ._document_rules import read_rules
 from ._document_services import read_services
-from ._errors import Problem, article
+from ._errors import InvalidInput, Problem
 from ._impairment import NO_IMPAIRMENT
-from ._model import (
-    DEFAULT_MTU,
-    HOST,
-    LOOPBACK_MTU,
-    Endpoint,
-    IPAddress,
-    Wanted,
-    WantedImpairment,
-    WantedLink,
-    WantedNamespace,
-    WantedNat,
-    Wire,
-)
-from ._reader import Reader, name_problem, suggestion
+from ._model import HOST, LOOPBACK_MTU, Wanted, WantedImpairment, WantedLink, WantedNamespace, WantedNat
+from ._reader import Reader, enumeration, name_problem
 
 if TYPE_CHECKING:
     from ._probe import Probe
 
-_TOPOLOGY_KEYS = ("name", "namespaces", "links", "probes")
+_TOPOLOGY_KEYS = ("name", "hosts", "underlay", "namespaces", "links", "probes")
 _NAMESPACE_KEYS = (
     "attach",
     "interfaces",
@@ -63,57 +52,105 @@ _NAMESPACE_KEYS = (
 
 
 class Topology:
-    """A document that was read: the demand on the host, the probes that shall pass there, the namespaces as hosts."""
+    """A document that was read, as far as it is for one host: the demand on it, the probes that shall pass from there,
+    the namespaces as hosts.
 
-    def __init__(self, wanted: Wanted, probes: list[Probe], nodes: dict[str, Node]) -> None:
+    ``spans_hosts``: it is a part of a lab of several hosts.
+    """
+
+    def __init__(self, wanted: Wanted, probes: list[Probe], nodes: dict[str, Node], spans_hosts: bool = False) -> None:
         self.wanted = wanted
         self.probes = probes
         self.nodes = nodes
+        self.spans_hosts = spans_hosts
 
 
-def read_topology(document: Any, absent: bool = False) -> Topology:
-    """Read and check a topology document. ``absent``: what carries its name's mark shall go, and nothing else.
+def read_topology(document: Any, absent: bool = False, host: str | None = None) -> Topology:
+    """Read and check a topology document, and return what it has for a host.
+
+    ``absent``: what carries its name's mark shall go, and nothing else. ``host``: the name of the machine in a document
+    that has ``hosts``; one that it does not name has no part in the lab.
 
     Raises InvalidInput.
+    """
+    parts = read_parts(document)
+    lab = next(iter(parts.values())).wanted.lab
+    if absent:
+        return Topology(Wanted(lab=lab, prune=True, whole=True), [], {})
+    if "" in parts:
+        return parts[""]
+    if host is None:
+        text = f"is missing: which of the document's hosts this machine is, {enumeration(sorted(parts), 'or')}"
+        raise InvalidInput([Problem("host", text)])
+    if host in parts:
+        return parts[host]
+    text = f"the lab {lab} has no host {host!r}, so that nothing of it shall be here; it has"
+    warning = f"{text} {enumeration(sorted(parts), 'and')}"
+    return Topology(Wanted(lab=lab, prune=True, whole=True, warnings=[warning]), [], {}, spans_hosts=True)
+
+
+def read_parts(document: Any) -> dict[str, Topology]:
+    """Read and check a topology document, and return what it has for each of its hosts, by their names.
+
+    What has no hosts is for the machine that reads it, and has the name "". Raises InvalidInput.
     """
     reader = Reader()
     top = reader.mapping(document, "", _TOPOLOGY_KEYS)
     if not isinstance(document, Mapping):
         reader.done()
-    wanted = Wanted(prune=True, whole=True)
-    wanted.lab = read_lab_name(reader, top.get("name"), "name")
+    lab = read_lab_name(reader, top.get("name"), "name")
     if top.get("name") is None:
         reader.problems = [Problem("name", "is missing: a topology has the name of its lab, such as 'name: routed'")]
-    nodes: dict[str, Node] = {}
-    bodies: dict[str, dict[str, Any]] = {}
-    for name, value in reader.mapping(top.get("namespaces"), "namespaces").items():
-        path = f"namespaces.{name}"
-        reader.name_of_namespace(name, path)
-        body = reader.mapping(value, path, _NAMESPACE_KEYS)
-        wanted.namespaces[name] = _namespace(reader, name, body, path, wanted.lab)
-        nodes[name] = read_node(reader, name, body, path)
-        bodies[name] = body
-    readable = isinstance(top.get("namespaces") or {}, Mapping)
-    if readable:
-        _wires(reader, top.get("links"), wanted)
-    for name, body in bodies.items():
+    hosts = read_hosts(reader, top.get("hosts"), top.get("underlay"))
+    parts = {host: Part(host, lab) for host in hosts.addresses or ("",)}
+    bodies, everybody = _read_namespaces(reader, top.get("namespaces"), parts, hosts)
+    is_readable = isinstance(top.get("namespaces") or {}, Mapping)
+    crossings = read_links(reader, top.get("links"), parts, hosts) if is_readable else []
+    for key, namespace in everybody.items():
         # Only now, as a file may have the addresses of all.
-        if name != HOST:
-            namespace = wanted.namespaces[name]
-            namespace.node = read_machine(reader, body, namespace.path, wanted.namespaces, name)
-    for end in (end for wire in wanted.wires for end in wire.ends):
-        _complete_end(wanted, end)
-    check_devices(reader, wanted)
+        if namespace.name != HOST:
+            namespace.node = read_machine(reader, bodies[key], everybody, key)
+    complete_ends(reader, parts, crossings, hosts)
+    for part in parts.values():
+        check_devices(reader, part.wanted)
+        if not reader.problems:
+            check_kinds(reader, part.wanted)
+    probes = read_probes(reader, top.get("probes"), "probes", hosts, everybody if is_readable else None)
+    for host, probe in probes:
+        if host in parts:
+            parts[host].probes.append(probe)
     if not reader.problems:
-        check_kinds(reader, wanted)
-    probes = read_probes(reader, top.get("probes"), "probes", wanted.namespaces if readable else None)
-    if not reader.problems:
-        check_layer2(reader, wanted)
+        check_layer2(reader, parts, crossings)
+        check_listeners(reader, parts)
     reader.done()
-    if absent:
-        wanted = Wanted(lab=wanted.lab, prune=True, whole=True)
-    nodes.pop(HOST, None)
-    return Topology(wanted, probes, nodes)
+    for part in parts.values():
+        part.nodes.pop(HOST, None)
+        if part.host:
+            part.wanted.underlay = (hosts.addresses[part.host], f"hosts.{part.host}.address")
+    return {
+        host: Topology(part.wanted, part.probes, part.nodes, spans_hosts=bool(host)) for host, part in parts.items()
+    }
+
+
+def _read_namespaces(
+    reader: Reader, value: Any, parts: Mapping[str, Part], hosts: Hosts
+) -> tuple[dict[str, dict[str, Any]], dict[str, WantedNamespace]]:
+    """Put the namespaces into the parts; returns what is written of them, and all of them, by their keys."""
+    bodies: dict[str, dict[str, Any]] = {}
+    everybody: dict[str, WantedNamespace] = {}
+    for key, settings in reader.mapping(value, "namespaces").items():
+        path = f"namespaces.{key}"
+        placed = hosts.place(reader, key, path)
+        if placed is None:
+            continue
+        host, name = placed
+        part = parts[host]
+        reader.name_of_namespace(name, path)
+        body = reader.mapping(settings, path, _NAMESPACE_KEYS)
+        part.wanted.namespaces[name] = everybody[key] = _namespace(reader, name, body, path, part.wanted.lab)
+        part.nodes[name] = read_node(reader, name, body, path)
+        bodies[key] = body
+    return bodies, everybody
 
 
 def read_lab_name(reader: Reader, value: Any, path: str) -> str:
@@ -178,131 +215,3 @@ def _check_ipv6(reader: Reader, namespace: WantedNamespace) -> None:
             if off and off.value != "0" and item.value.family == 6:
                 text = f"{item.value.address!r} is an IPv6 address, but {off.path} takes IPv6 away from {link.name}"
                 reader.problem(item.path, text)
-
-
-# --- links -----------------------------------------------------------------------------------------------------------
-
-
-def _wires(reader: Reader, value: Any, wanted: Wanted) -> None:
-    used: dict[Endpoint, str] = {}
-    for i, item in enumerate(reader.sequence(value, "links")):
-        path = f"links[{i}]"
-        body = reader.mapping(item, path, ("endpoints", "impairment"))
-        if not isinstance(item, Mapping):
-            continue
-        ends = reader.sequence(body.get("endpoints"), f"{path}.endpoints")
-        if len(ends) != 2:
-            if "endpoints" in body and isinstance(body["endpoints"], (list, tuple)):
-                reader.problem(f"{path}.endpoints", f"a link has two ends, not {len(ends)}")
-            elif "endpoints" not in body:
-                reader.problem(f"{path}.endpoints", 'is missing: the two ends, such as ["a:eth0", "b:eth0"]')
-            continue
-        read = [_endpoint(reader, end, f"{path}.endpoints[{j}]", wanted, used) for j, end in enumerate(ends)]
-        if read[0] and read[1]:
-            wanted.wires.append(Wire((read[0], read[1]), path))
-            _impair(reader, body.get("impairment"), f"{path}.impairment", wanted, wanted.wires[-1])
-
-
-def _impair(reader: Reader, value: Any, path: str, wanted: Wanted, wire: Wire) -> None:
-    """What both ends of a link do to what they send."""
-    impairment = read_impairment(reader, value, path)
-    for end in wire.ends if impairment else ():
-        links = wanted.namespaces[end.namespace].links
-        link = links.setdefault(end.interface, WantedLink(end.interface, _path_of(wanted, end)))
-        if link.impairment:
-            text = f"is of both ends, and that of {end} is at {link.impairment.path}, too; say it in one place"
-            reader.problem(path, text)
-        link.impairment = impairment
-
-
-def _path_of(wanted: Wanted, end: Endpoint) -> str:
-    return f"{wanted.namespaces[end.namespace].path}.interfaces.{end.interface}"
-
-
-def _endpoint(reader: Reader, value: Any, path: str, wanted: Wanted, used: dict[Endpoint, str]) -> Endpoint | None:
-    text = reader.string(value, path)
-    if not isinstance(value, str):
-        return None
-    namespace, colon, interface = text.partition(":")
-    if not colon or not namespace or not interface:
-        reader.problem(path, f"{text!r} is no endpoint: write namespace:interface, such as server:eth0")
-        return None
-    before = len(reader.problems)
-    reader.name_of_namespace(namespace, path)
-    reader.name_of_interface(interface, path)
-    if len(reader.problems) > before:
-        return None
-    if interface == "lo":
-        reader.problem(path, f"{text!r}: lo is every namespace's own loopback, no end of a link")
-        return None
-    if namespace == HOST:
-        wanted.namespaces.setdefault(HOST, WantedNamespace(HOST, "namespaces.host"))
-    if namespace not in wanted.namespaces:
-        reader.problem(
-            path, f"there is no namespace {namespace!r} in the topology{suggestion(namespace, wanted.namespaces)}"
-        )
-        return None
-    end = Endpoint(namespace, interface)
-    if end in used:
-        reader.problem(path, f"{text!r} is an end of two links: it is at {used[end]} already")
-        return None
-    link = wanted.namespaces[namespace].links.get(interface)
-    if link and link.bridge:
-        reader.problem(path, f"{text!r} is a bridge, at {link.path}, and no end of a link; links end in its ports")
-        return None
-    if link and link.device:
-        text = f"{text!r} is a device of the host, at {link.path}.device, and no end of a link, which is made anew"
-        reader.problem(path, text)
-        return None
-    if link and link.kind:
-        reader.problem(path, f"{text!r} is {article(link.kind.name)}, at {link.kind_path}, and no end of a link")
-        return None
-    used[end] = path
-    return end
-
-
-def _complete_end(wanted: Wanted, end: Endpoint) -> None:
-    """An end of a link is the lab's own: up, with the kernel's MTU and no addresses, unless the document says more."""
-    links = wanted.namespaces[end.namespace].links
-    link = links.setdefault(end.interface, WantedLink(end.interface, _path_of(wanted, end)))
-    link.up = True if link.up is None else link.up
-    link.mtu = DEFAULT_MTU if link.mtu is None else link.mtu
-    link.impairment = link.impairment or WantedImpairment(NO_IMPAIRMENT, link.path)
-    link.purge = True
-
-
-def check_layer2(reader: Reader, wanted: Wanted) -> None:
-    """No two interfaces that share a network segment, by links and bridges, have the same address."""
-    for segment in _segments(wanted):
-        first: dict[IPAddress, str] = {}
-        for end in segment:
-            link = wanted.namespaces[end.namespace].links.get(end.interface)
-            for item in link.addresses if link else ():
-                if first.setdefault(item.value.ip.ip, item.path) != item.path:
-                    reader.problem(
-                        item.path,
-                        f"{item.value.ip.ip} is at {first[item.value.ip.ip]} too, on the same network segment; "
-                        "an address is there once per network segment",
-                    )
-
-
-def _segments(wanted: Wanted) -> Iterator[list[Endpoint]]:
-    """The interfaces that share a network segment, in the document's order."""
-    joined: dict[Endpoint, list[Endpoint]] = {}
-    pairs = [wire.ends for wire in wanted.wires]
-    for namespace in wanted.namespaces.values():
-        for link in namespace.links.values():
-            bridge = Endpoint(namespace.name, link.name)
-            pairs += [(bridge, bridge._replace(interface=port)) for port in (link.bridge.ports if link.bridge else ())]
-    for one, other in pairs:
-        joined.setdefault(one, []).append(other)
-        joined.setdefault(other, []).append(one)
-    seen: set[Endpoint] = set()
-    for start in joined:
-        segment = [] if start in seen else [start]
-        seen.add(start)
-        for end in segment:  # It grows meanwhile.
-            segment += [other for other in dict.fromkeys(joined[end]) if other not in seen]
-            seen.update(joined[end])
-        if segment:
-            yield segment

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,17 +92,18 @@ def _identifier(reader: Reader, value: Any, path: str, what: str) -> str:
 
 
 def read_machine(
-    reader: Reader, body: Mapping[str, Any], path: str, lab: Mapping[str, WantedNamespace], name: str
+    reader: Reader, body: Mapping[str, Any], lab: Mapping[str, WantedNamespace], key: str
 ) -> dict[str, tuple[str, str]]:
     """The host name and the files of a namespace. ``lab`` has all namespaces, with their links and host names."""
     found: dict[str, tuple[str, str]] = {}
-    if HOSTNAME in lab[name].node:
-        found[HOSTNAME] = lab[name].node[HOSTNAME]
+    path = lab[key].path
+    if HOSTNAME in lab[key].node:
+        found[HOSTNAME] = lab[key].node[HOSTNAME]
     if body.get("resolv_conf") is not None:
         text = _resolv_conf(reader, body["resolv_conf"], f"{path}.resolv_conf")
         found[RESOLV_CONF] = (text, f"{path}.resolv_conf")
     if body.get("hosts_file") not in (None, False):
-        text = _hosts_file(reader, body["hosts_file"], f"{path}.hosts_file", lab, name)
+        text = _hosts_file(reader, body["hosts_file"], f"{path}.hosts_file", list(lab.values()), lab[key])
         found[HOSTS_FILE] = (text, f"{path}.hosts_file")
     return found
 
@@ -134,15 +135,17 @@ def _resolv_conf(reader: Reader, value: Any, path: str) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _hosts_file(reader: Reader, value: Any, path: str, lab: Mapping[str, WantedNamespace], name: str) -> str:
+def _hosts_file(
+    reader: Reader, value: Any, path: str, lab: Sequence[WantedNamespace], namespace: WantedNamespace
+) -> str:
     if isinstance(value, str):
         return _text(reader, value, path)
     body = {} if value is True else reader.mapping(value, path, ("nodes", "entries"))
-    own = lab[name].node.get(HOSTNAME, (name, ""))[0]
+    own = namespace.node.get(HOSTNAME, (namespace.name, ""))[0]
     lines = [f"127.0.0.1 localhost {own}", f"::1 localhost ip6-localhost ip6-loopback {own}"]
     if body.get("nodes") is None or reader.boolean(body["nodes"], f"{path}.nodes"):
-        for other in lab.values():
-            if other.name not in (name, HOST):
+        for other in lab:
+            if other is not namespace and other.name != HOST:
                 known = dict.fromkeys([other.node.get(HOSTNAME, (other.name, ""))[0], other.name])
                 lines += [f"{address} {' '.join(known)}" for address in _addresses_of(other)]
     for address, names in reader.mapping(body.get("entries"), f"{path}.entries").items():

@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ._document_hosts import Hosts, Part
 from ._model import HOST
 from ._reader import Reader, enumeration, is_link_local, show, suggestion
 
@@ -29,12 +30,20 @@ _EXPECTATIONS = ("reachable", "unreachable", "refused")
 _URL_PATH = re.compile(r"/[!-~]*\Z")
 _MAX_URL_PATH = 2048
 
+_ON_ONE_HOST = "and a probe listens on its own; leave this out, and have a service answer there"
 
-def read_probes(reader: Reader, value: Any, path: str, namespaces: Collection[str] | None = None) -> list[Probe]:
-    """Reachability probes. ``namespaces``: those that the topology has; None if any may be meant."""
+
+def read_probes(
+    reader: Reader, value: Any, path: str, hosts: Hosts, namespaces: Collection[str] | None = None
+) -> list[tuple[str, Probe]]:
+    """Reachability probes, each with the host that it is sent from, empty for the one that there is.
+
+    ``namespaces``: those that the topology has; None if any may be meant.
+    """
     from ._probe import Probe
 
-    found: list[Probe] = []
+    names = _Names(reader, hosts, namespaces)
+    found: list[tuple[str, Probe]] = []
     for i, item in enumerate(reader.sequence(value, path)):
         at = f"{path}[{i}]"
         before = len(reader.problems)
@@ -45,7 +54,7 @@ def read_probes(reader: Reader, value: Any, path: str, namespaces: Collection[st
         for key in ("from", "to"):
             if key not in body:
                 reader.problem(f"{at}.{key}", "is missing")
-        source = _probe_namespace(reader, body["from"], f"{at}.from", namespaces) if "from" in body else HOST
+        host, source = names.place(body["from"], f"{at}.from") if "from" in body else ("", HOST)
         to = _probe_target(reader, body["to"], f"{at}.to") if "to" in body else ""
         protocol = reader.choice(body["protocol"], f"{at}.protocol", _PROTOCOLS) if "protocol" in body else "icmp"
         port = _probe_port(reader, body.get("port"), f"{at}.port", protocol)
@@ -59,19 +68,57 @@ def read_probes(reader: Reader, value: Any, path: str, namespaces: Collection[st
             more["deadline"] = reader.number(body["deadline"], f"{at}.deadline", 0, 3600)
         if "source_seen" in body:
             more["source_seen"] = _source_seen(reader, body["source_seen"], f"{at}.source_seen", to, protocol, expect)
-        more["listen"] = _listen(reader, body, at, to, protocol, namespaces)
+        more["listen"] = _listen(reader, body, at, to, protocol, names.of(host))
         if len(reader.problems) == before:
-            found.append(Probe(source, to, protocol, port, expect, path=at, **more))
+            found.append((host, Probe(source, to, protocol, port, expect, path=at, **more)))
     return found
 
 
-def _probe_namespace(reader: Reader, value: Any, path: str, namespaces: Collection[str] | None) -> str:
-    before = len(reader.problems)
-    name = reader.name_of_namespace(value, path)
-    if namespaces is not None and name != HOST and name not in namespaces and len(reader.problems) == before:
-        near = suggestion(name, namespaces)
-        reader.problem(path, f"there is no namespace {name!r} in the topology{near}")
-    return name
+class _Names:
+    """Namespaces by the names that a document has for them."""
+
+    def __init__(self, reader: Reader, hosts: Hosts, known: Collection[str] | None, only: str | None = None) -> None:
+        self._reader = reader
+        self._hosts = hosts
+        self._known = known
+        self._only = only
+
+    def of(self, host: str) -> _Names:
+        """Those of one host."""
+        return _Names(self._reader, self._hosts, self._known, host)
+
+    def place(self, value: Any, path: str) -> tuple[str, str]:
+        """The host of a namespace, and its name there."""
+        text = self._reader.string(value, path)
+        placed = self._hosts.place(self._reader, text, path) if isinstance(value, str) else None
+        if placed is None:
+            return "", HOST
+        host, name = placed
+        before = len(self._reader.problems)
+        self._reader.name_of_namespace(name, path)
+        known = self._known
+        if known is not None and name != HOST and text not in known and len(self._reader.problems) == before:
+            near = suggestion(text, known)
+            self._reader.problem(path, f"there is no namespace {text!r} in the topology{near}")
+        if self._only is not None and host != self._only and len(self._reader.problems) == before:
+            self._reader.problem(path, f"{text!r} is on another host than 'from', {_ON_ONE_HOST}")
+        return host, name
+
+
+def check_listeners(reader: Reader, parts: Mapping[str, Part]) -> None:
+    """A probe has its own listener on the host that it is sent from."""
+    owners: dict[str, dict[str, str]] = {}
+    for host, part in parts.items():
+        for namespace in part.wanted.namespaces.values():
+            for item in (item for link in namespace.links.values() for item in link.addresses):
+                owners.setdefault(str(item.value.ip.ip), {})[host] = f"{host}/{namespace.name}"
+    for host, part in parts.items():
+        for probe in part.probes:
+            there = owners.get(probe.to, {})
+            if probe.listen and not probe.listen.namespace and there and host not in there:
+                path = f"{probe.path}.{'source_seen' if probe.source_seen else 'listen'}"
+                text = f"{probe.to} is on another host than 'from', at {enumeration(sorted(there.values()), 'and')}"
+                reader.problem(path, f"{text}, {_ON_ONE_HOST}")
 
 
 def _probe_port(reader: Reader, value: Any, path: str, protocol: str) -> int | None:
@@ -132,9 +179,7 @@ def _source_seen(reader: Reader, value: Any, path: str, to: str, protocol: str, 
     return ip
 
 
-def _listen(
-    reader: Reader, body: Mapping[str, Any], at: str, to: str, protocol: str, namespaces: Collection[str] | None
-) -> Listen | None:
+def _listen(reader: Reader, body: Mapping[str, Any], at: str, to: str, protocol: str, names: _Names) -> Listen | None:
     """Where the probe's own listener shall be; None if it has none."""
     from ._probe import Listen
 
@@ -151,18 +196,16 @@ def _listen(
         reader.problem(path, f"{show(value)} is neither true nor a dictionary of {enumeration(_LISTEN_KEYS, 'and')}")
         return None
     where = {key: entry for key, entry in reader.mapping(value, path, _LISTEN_KEYS).items() if entry is not None}
-    return _listen_place(reader, where, path, to, protocol, namespaces)
+    return _listen_place(reader, where, path, to, protocol, names)
 
 
-def _listen_place(
-    reader: Reader, where: Mapping[str, Any], path: str, to: str, protocol: str, namespaces: Collection[str] | None
-) -> Listen:
+def _listen_place(reader: Reader, where: Mapping[str, Any], path: str, to: str, protocol: str, names: _Names) -> Listen:
     from ._probe import Listen
 
     namespace = address = ""
     port = 0
     if "namespace" in where:
-        namespace = _probe_namespace(reader, where["namespace"], f"{path}.namespace", namespaces)
+        _host, namespace = names.place(where["namespace"], f"{path}.namespace")
     if protocol == "icmp":
         for key in ("address", "port"):
             if key in where:

@@ -15,7 +15,7 @@ import ipaddress
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ._model import HOST, MAIN_TABLE, Endpoint, IPNetwork, State, Wanted, WantedNamespace
+from ._model import HOST, MAIN_TABLE, Endpoint, IPNetwork, State, Wanted, WantedLink, WantedNamespace
 from ._rules import TABLES
 
 #: Present where the kernel shows bridged packets to the firewall of the bridge's namespace.
@@ -51,6 +51,7 @@ def findings(wanted: Wanted, state: State) -> list[Finding]:
         *_bridge_netfilter(wanted, state),
         *_unowned_source(wanted, state),
         *_rules(wanted, state),
+        *_underlay(wanted, state),
     ]
 
 
@@ -244,6 +245,22 @@ def _rules(wanted: Wanted, state: State) -> Iterator[Finding]:
                 if name and name not in there.links:
                     text = f"there is no interface {name!r} in the namespace {namespace.name}: the rule matches nothing"
                     yield Finding("detached-rule", f"{item.path}.{key}", f"{text} until there is one")
+
+
+def _underlay(wanted: Wanted, state: State) -> Iterator[Finding]:
+    """What other hosts send goes to an address that this one does not have."""
+    if wanted.underlay is None:
+        return
+    address, path = wanted.underlay
+    links = [link for namespace in wanted.namespaces.values() for link in namespace.links.values()]
+    there = {str(a.ip.ip) for link in state.namespaces[HOST].links.values() for a in link.addresses}
+    if address not in there and any(_is_sent_from(link, address) for link in links):
+        text = f"this host does not have the address {address}, to which the others send; it has"
+        yield Finding("no-underlay", path, f"{text} {', '.join(sorted(there)) or 'none'}")
+
+
+def _is_sent_from(link: WantedLink, address: str) -> bool:
+    return link.kind is not None and link.kind.name == "vxlan" and link.kind.get("local") == address
 
 
 def _gateways(wanted: Wanted, state: State) -> Iterator[tuple[WantedNamespace, str, str, str, str]]:

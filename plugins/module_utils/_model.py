@@ -711,6 +711,10 @@ class Wanted:
     strict: bool = False
     #: The demand is complete: what it leans on is in it or on the host, and no earlier task would have made it.
     whole: bool = False
+    #: In a lab of several hosts: the address by which the others send to this one, and where that stands.
+    underlay: tuple[str, str] | None = None
+    #: What the user is to be told of it, whatever is on the machine.
+    warnings: list[str] = field(default_factory=list)
 
 
 # --- marks -----------------------------------------------------------------------------------------------------------

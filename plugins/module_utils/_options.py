@@ -11,9 +11,11 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
-from ._document import check_layer2, read_lab_name, read_topology
+from ._document import Topology, read_lab_name, read_topology
+from ._document_hosts import AnyHosts, Hosts, Part
 from ._document_interfaces import check_devices, read_bridge, read_device, read_interface, read_ports
 from ._document_kinds import check_kinds
+from ._document_links import check_layer2
 from ._document_nat import read_dnat, read_snat
 from ._document_nodes import read_attach
 from ._document_probes import read_probes
@@ -151,7 +153,9 @@ def veth(options: Options) -> Wanted:
         path = f"{prefix}namespace" if body.get("namespace") else prefix.rstrip(".")
         wanted.namespaces.setdefault(one.namespace, WantedNamespace(one.namespace, path)).links[one.interface] = link
     wanted.wires.append(Wire((end, other), "name"))
-    check_layer2(reader, wanted)
+    part = Part("", wanted.lab)
+    part.wanted = wanted
+    check_layer2(reader, {"": part})
     reader.done()
     return wanted
 
@@ -317,14 +321,27 @@ def topology(options: Options) -> Wanted:
         text = f"{lab!r} is not the name that the document gives its lab, {topology['name']!r}; leave one of them out"
         raise InvalidInput([Problem("lab", text)])
     absent = options["state"] == "absent"
-    document = read_topology(topology, absent=absent)
+    document = read_topology(topology, absent=absent, host=options.get("host"))
     wanted = document.wanted
     wanted.adopt, wanted.strict = options["adopt"], options["strict"]
     if options.get("commit") == "probes" and not absent:
-        if not document.probes:
+        if not topology.get("probes"):
             raise InvalidInput([Problem("commit", "'probes' needs a document that has some under 'probes'")])
+        if document.spans_hosts:
+            _check_alone(document)
         wanted.probes = document.probes
     return wanted
+
+
+def _check_alone(document: Topology) -> None:
+    """Raise InvalidInput for probes to other hosts, which may not have what they lead to until all of them are done."""
+    namespaces = document.wanted.namespaces.values()
+    links = [link for namespace in namespaces for link in namespace.links.values()]
+    own = {str(item.value.ip.ip) for link in links for item in link.addresses}
+    text = "is no address of the lab on this host; others may not be there yet when it commits: say 'commit: changes'"
+    problems = [Problem(f"{probe.path}.to", f"{probe.to} {text}") for probe in document.probes if probe.to not in own]
+    if problems:
+        raise InvalidInput(problems)
 
 
 #: The options of topology that say nothing about removing other labs, and what they are if nobody says them.
@@ -353,7 +370,11 @@ def _link(reader: Reader, options: Options, prefix: str, name: str) -> WantedLin
 
 
 def probes(options: Options) -> list[Any]:
+    """The probes that are sent from this host."""
     reader = Reader()
-    found = read_probes(reader, options["probes"], "probes")
+    own = options["host"]
+    why = "and the option 'host' does not say which one this machine is"
+    hosts = AnyHosts() if own is not None else Hosts({}, why_none=why)
+    found = read_probes(reader, options["probes"], "probes", hosts)
     reader.done()
-    return found
+    return [probe for host, probe in found if host in ("", own)]

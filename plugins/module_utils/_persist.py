@@ -53,7 +53,7 @@ def record_of(options: Mapping[str, Any], topology: Mapping[str, Any]) -> Record
     """What shall be kept of a lab. Raises InvalidInput where the document is none, or cannot be applied in a boot."""
     record = Record(
         lab=str(topology.get("name") or ""),
-        options={"topology": dict(topology), "adopt": options["adopt"], "strict": options["strict"]},
+        options={**_whose(options, topology), "adopt": options["adopt"], "strict": options["strict"]},
         boot=options["boot"],
         device_timeout=options["device_timeout"],
         version=VERSION,
@@ -68,6 +68,11 @@ def record_of(options: Mapping[str, Any], topology: Mapping[str, Any]) -> Record
         raise InvalidInput(problems)
     # As it will be when it has been read from its file.
     return persisted.parse(record.text())
+
+
+def _whose(options: Mapping[str, Any], topology: Mapping[str, Any]) -> dict[str, Any]:
+    """The document, and which of its hosts this one is."""
+    return {"topology": dict(topology), **({"host": options["host"]} if topology.get("hosts") else {})}
 
 
 def _unbootable(wanted: Wanted) -> Iterator[Problem]:

@@ -65,8 +65,9 @@ class Record(NamedTuple):
 
     @property
     def has_services(self) -> bool:
-        namespaces = (self.options["topology"].get("namespaces") or {}).values()
-        return any(body.get("services") for body in namespaces if body)
+        own = f"{self.options['host']}/" if "host" in self.options else ""
+        namespaces = (self.options["topology"].get("namespaces") or {}).items()
+        return any(body.get("services") for key, body in namespaces if body and key.startswith(own))
 
     def text(self) -> str:
         return json.dumps(self._asdict(), indent=2, sort_keys=True) + "\n"

@@ -132,7 +132,7 @@ class Planner:
         self.wanted = wanted = completed(wanted, state)
         self.before = state
         self.state = copy(state)
-        self.result = Plan()
+        self.result = Plan(warnings=list(wanted.warnings))
         self.problems: list[Problem] = []
         self.bridges = Bridges(self)
         self.nat = Nat(self)

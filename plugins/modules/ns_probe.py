@@ -27,7 +27,8 @@ options:
     required: true
     suboptions:
       from:
-        description: The namespace to send from. V(host) is the namespace that the module itself runs in.
+        description: The namespace to send from. V(host) is the namespace that the module itself runs in. With O(host) it may be
+          C(host/namespace), as in a document for several machines.
         type: str
         required: true
       to:
@@ -98,6 +99,11 @@ options:
         description: How many seconds the probe may take at most.
         type: float
         default: 5.0
+  host:
+    description:
+      - The name of this machine among the hosts of a lab that spans some, usually V({{ inventory_hostname }}). Probes from other hosts are
+        left to these then, and are not in RV(results).
+    type: str
 extends_documentation_fragment:
   - nslab.netns.attributes
   - nslab.netns.attributes.info
@@ -136,7 +142,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 results:
-  description: What each probe found, in the order of O(probes).
+  description: What each probe of this host found, in the order of O(probes).
   returned: when the probes were sent
   type: list
   elements: dict
@@ -246,6 +252,7 @@ def main() -> None:
                     "deadline": {"type": "float", "default": 5.0},
                 },
             },
+            "host": {"type": "str"},
         },
         supports_check_mode=True,
     )

@@ -33,6 +33,12 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  host:
+    description:
+      - Which of the document's C(hosts) this machine is, in a lab that spans some; usually V({{ inventory_hostname }}). Only what the document
+        has on that host is applied in a boot.
+      - It is needed there, and does nothing with any other document.
+    type: str
   adopt:
     description:
       - As O(nslab.netns.topology#module:adopt), when the document is applied.
@@ -164,6 +170,7 @@ def main() -> None:
             "topology": {"type": "dict"},
             "lab": {"type": "str"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "host": {"type": "str"},
             "adopt": {"type": "bool", "default": False},
             "strict": {"type": "bool", "default": False},
             "boot": {"type": "str", "choices": ["early", "online"], "default": "early"},

@@ -18,14 +18,22 @@ description:
 options:
   topology:
     description:
-      - The document. Its keys are C(name) (of the lab, required), C(namespaces), C(links), and C(probes).
+      - The document. Its keys are C(name) (of the lab, required), C(hosts), C(underlay), C(namespaces), C(links), and C(probes).
+      - C(hosts) and C(underlay) make it one for several machines, where names of namespaces are C(host/namespace).
       - C(namespaces) has for each name C(interfaces), C(bridges), C(routes), C(rules), C(sysctls) and C(services), in the words of
         M(nslab.netns.ns_link), M(nslab.netns.bridge) with C(ports) as M(nslab.netns.bridge_port) has them, M(nslab.netns.ns_route),
         M(nslab.netns.ns_rule), M(nslab.netns.ns_sysctl) and M(nslab.netns.ns_service). V(host) is the namespace that the module itself runs in.
-      - C(links) is a list of veths, each with its two C(endpoints) as C(namespace:interface), and with the C(impairment) of both.
+      - C(links) is a list of veths, each with its two C(endpoints) as C(namespace:interface), and with the C(impairment) of both. Between two
+        hosts it is a VXLAN, and may have a C(vni).
       - C(probes) are checked here, and run by M(nslab.netns.ns_probe).
       - It may be left out with O(state=absent) and O(lab).
     type: dict
+  host:
+    description:
+      - Which of the document's C(hosts) this machine is, in a lab that spans some; usually V({{ inventory_hostname }}). Only what the document
+        has on that host is applied, and one that it does not name gets nothing.
+      - It is needed there, and does nothing with any other document.
+    type: str
   gc:
     description:
       - The names of the labs that shall stay. Every other lab on the host goes, with all that carries its mark; and so does what
@@ -264,6 +272,7 @@ def main() -> None:
         "strict": {"type": "bool", "default": False},
         "commit": {"type": "str", "choices": ["changes", "probes"], "default": "changes"},
         "gc": {"type": "list", "elements": "str"},
+        "host": {"type": "str"},
     }
     run_module(
         "topology",

@@ -39,9 +39,10 @@ def run(
     absent: bool = False,
     adopt: bool = False,
     warned: Sequence[str] | None = None,
+    host: str | None = None,
 ) -> list[str]:
-    """Apply a document. ``warned`` are the beginnings of all warnings that it has to give."""
-    wanted = read_topology(document, absent=absent).wanted
+    """Apply a document, of a ``host``. ``warned`` are the beginnings of all warnings that it has to give."""
+    wanted = read_topology(document, absent=absent, host=host).wanted
     wanted.adopt = adopt
     planned = engine.run(wanted, check=check)
     if warned is not None:
@@ -142,23 +143,23 @@ def failing_call(monkeypatch: pytest.MonkeyPatch, number: int, error: Exception 
         yield calls
 
 
-def outcome(document: Document) -> StepFailed | None:
+def outcome(document: Document, host: str | None = None) -> StepFailed | None:
     """The error that a run ends with, if it is one of a step."""
     try:
-        run(document)
+        run(document, host=host)
     except StepFailed as error:
         return error
     return None
 
 
-def fail_each_call(monkeypatch: pytest.MonkeyPatch, document: Document) -> int:
+def fail_each_call(monkeypatch: pytest.MonkeyPatch, document: Document, host: str | None = None) -> int:
     """Make each call that changes anything fail once, and see the host as it was; return how many there were."""
     before = host_without_lab_traces()
     number = 0
     while True:
         number += 1
         with failing_call(monkeypatch, number) as calls:
-            failed = outcome(document)
+            failed = outcome(document, host)
         if failed is None:
             return number
         assert "injected" in str(failed)

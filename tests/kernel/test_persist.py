@@ -20,7 +20,17 @@ from ansible_collections.nslab.netns.plugins.module_utils._errors import Invalid
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from applying import run as apply
 from booted import booted_host
-from throwaway import eventually, ip, own_etc, own_local_lib, ping, throwaway_host
+from throwaway import (
+    eventually,
+    ip,
+    ip_json,
+    kernel_has,
+    named_namespaces,
+    own_etc,
+    own_local_lib,
+    ping,
+    throwaway_host,
+)
 
 pytestmark = pytest.mark.once
 
@@ -29,7 +39,7 @@ UNIT = Path("/etc/systemd/system/nslab-lab@pair.service")
 SERVICES_UNIT = Path("/etc/systemd/system/nslab-services@pair.service")
 START = Path("/etc/systemd/system/multi-user.target.wants/nslab-lab@pair.service")
 ENGINES = Path("/usr/local/lib/nslab/engine")
-OPTIONS = {"adopt": False, "strict": False, "boot": "early", "device_timeout": 0.0}
+OPTIONS = {"host": None, "adopt": False, "strict": False, "boot": "early", "device_timeout": 0.0}
 
 
 @pytest.fixture
@@ -121,6 +131,30 @@ def test_a_lab_comes_back_without_ansible(host: None) -> None:
     before.pop("/etc/systemd/system/multi-user.target.wants", None)
     assert after == before
     assert ping("left", "192.0.2.2")[0]
+
+
+@pytest.mark.skipif(not kernel_has("vxlan"), reason="this kernel has no vxlan")
+def test_the_part_of_a_lab_across_hosts_comes_back(host: None) -> None:
+    document = {
+        "name": "pair",
+        "hosts": {"vm1": {"address": "198.51.100.1"}, "vm2": {"address": "198.51.100.2"}},
+        "namespaces": {
+            "vm1/left": {"interfaces": {"eth0": {"addresses": ["192.0.2.1/24"]}}},
+            "vm2/right": {"services": {"one": {"command": ["sleep", "1000"]}}},
+        },
+        "links": [{"endpoints": ["vm1/left:eth0", "vm2/right:eth0"]}],
+    }
+    with pytest.raises(InvalidInput, match="host: is missing"):
+        persist(document, host=None)
+    # The address of this host may come later in the boot.
+    persist(document, host="vm1", strict=True)
+    assert not SERVICES_UNIT.exists()
+    assert boot().returncode == 0
+    assert named_namespaces() == ["left"]
+    assert ip_json("left", "-details", "link", "show", "dev", "eth0")[0]["linkinfo"]["info_kind"] == "vxlan"
+    assert apply(document, host="vm1") == []
+    assert persist(document, host="vm1", strict=True) == []
+    forget()
 
 
 def test_a_document_that_is_changed_and_one_that_is_changed_by_hand(host: None) -> None:

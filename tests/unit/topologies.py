@@ -69,6 +69,21 @@ _MANY_WIRES = (
 )
 
 
+def across(document: Document, hosts: dict[str, str], usual: str) -> Document:
+    """A document with its namespaces on hosts, ``usual`` for those that ``hosts`` does not name. It lacks ``hosts``."""
+
+    def placed(text: str) -> str:
+        return f"{hosts.get(text.partition(':')[0], usual)}/{text}"
+
+    links = [{**link, "endpoints": [placed(end) for end in link["endpoints"]]} for link in document.get("links", ())]
+    return {
+        **document,
+        "namespaces": {placed(name): body for name, body in document["namespaces"].items()},
+        "links": links,
+        "probes": [{**probe, "from": placed(probe["from"])} for probe in document.get("probes", ())],
+    }
+
+
 @st.composite
 def documents(
     draw: st.DrawFn,

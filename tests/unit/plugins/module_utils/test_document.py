@@ -66,7 +66,7 @@ HTTP = {"protocol": "http"}
 #: What is written, the path of the problem, and words that have to be in its text.
 BAD = [
     # the document
-    (("nonsense",), "", "is no dictionary of name, namespaces, links and probes"),
+    (("nonsense",), "", "is no dictionary of name, hosts, underlay, namespaces, links and probes"),
     ((["list"],), "", "is no dictionary"),
     (("name", MISSING), "name", "is missing"),
     (("name", None), "name", "is missing"),
@@ -77,7 +77,7 @@ BAD = [
     (("xyzzy", {}), "xyzzy", "there is no such key here; there are"),
     (("namespaces", ["server"]), "namespaces", "['server'] is no dictionary"),
     # namespaces
-    (("namespaces", "a/b", {}), "namespaces.a/b", "'a/b' is no name for a namespace"),
+    (("namespaces", "a/b", {}), "namespaces.a/b", "'a/b' names a host, and the document has no 'hosts'"),
     (("namespaces", "-x", {}), "namespaces.-x", "the first no '.' or '-'"),
     (("namespaces", "..", {}), "namespaces...", "is no name for a namespace"),
     (("namespaces", "a b", {}), "namespaces.a b", "is no name for a namespace"),

@@ -1,0 +1,261 @@
+# Copyright: (c) 2026, nslab contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The links of a document: veths, and between two hosts VXLANs; and the network segments that they make.
+
+Private to the collection: no stable interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ._document_hosts import VNIS, Hosts, Part, vni_of
+from ._document_impairments import read_impairment
+from ._errors import article
+from ._impairment import NO_IMPAIRMENT
+from ._kinds import Setting, kind
+from ._model import (
+    DEFAULT_MTU,
+    HOST,
+    Endpoint,
+    IPAddress,
+    Wanted,
+    WantedImpairment,
+    WantedLink,
+    WantedNamespace,
+    Wire,
+)
+from ._reader import Reader, suggestion
+
+
+class Place(NamedTuple):
+    """An interface of a document: that of a namespace of a host."""
+
+    host: str
+    end: Endpoint
+
+    def __str__(self) -> str:
+        return f"{self.host}/{self.end}" if self.host else str(self.end)
+
+
+class Crossing(NamedTuple):
+    """A link between two hosts. ``vni``: 0 if the document says none."""
+
+    ends: tuple[Place, Place]
+    path: str
+    vni: int
+
+
+def read_links(reader: Reader, value: Any, parts: Mapping[str, Part], hosts: Hosts) -> list[Crossing]:
+    """Put the links into the parts; returns those that cross from one to another."""
+    used: dict[Place, str] = {}
+    crossings: list[Crossing] = []
+    for i, item in enumerate(reader.sequence(value, "links")):
+        path = f"links[{i}]"
+        body = reader.mapping(item, path, ("endpoints", "impairment", "vni"))
+        if not isinstance(item, Mapping):
+            continue
+        ends = reader.sequence(body.get("endpoints"), f"{path}.endpoints")
+        if len(ends) != 2:
+            if "endpoints" in body and isinstance(body["endpoints"], (list, tuple)):
+                reader.problem(f"{path}.endpoints", f"a link has two ends, not {len(ends)}")
+            elif "endpoints" not in body:
+                reader.problem(f"{path}.endpoints", 'is missing: the two ends, such as ["a:eth0", "b:eth0"]')
+            continue
+        read = [_endpoint(reader, end, f"{path}.endpoints[{j}]", parts, hosts, used) for j, end in enumerate(ends)]
+        vni = reader.integer(body["vni"], f"{path}.vni", *VNIS) if body.get("vni") is not None else 0
+        if not (read[0] and read[1]):
+            continue
+        if read[0].host == read[1].host:
+            parts[read[0].host].wanted.wires.append(Wire((read[0].end, read[1].end), path))
+            if vni:
+                where = f"both ends of this one are on {read[0].host}" if read[0].host else "this one is on one host"
+                reader.problem(f"{path}.vni", f"is the number of a link between two hosts, and {where}; leave it out")
+        else:
+            crossings.append(Crossing((read[0], read[1]), path, vni))
+        _impair(reader, body.get("impairment"), f"{path}.impairment", parts, (read[0], read[1]))
+    _make_tunnels(reader, parts, hosts, crossings)
+    return crossings
+
+
+def _link_at(parts: Mapping[str, Part], place: Place) -> WantedLink:
+    """What the document says of an interface, to be filled in if that is nothing yet."""
+    namespace = parts[place.host].wanted.namespaces[place.end.namespace]
+    name = place.end.interface
+    return namespace.links.setdefault(name, WantedLink(name, f"{namespace.path}.interfaces.{name}"))
+
+
+def _impair(reader: Reader, value: Any, path: str, parts: Mapping[str, Part], ends: tuple[Place, Place]) -> None:
+    """What both ends of a link do to what they send."""
+    impairment = read_impairment(reader, value, path)
+    for place in ends if impairment else ():
+        link = _link_at(parts, place)
+        if link.impairment:
+            text = f"is of both ends, and that of {place} is at {link.impairment.path}, too; say it in one place"
+            reader.problem(path, text)
+        link.impairment = impairment
+
+
+def _endpoint(
+    reader: Reader, value: Any, path: str, parts: Mapping[str, Part], hosts: Hosts, used: dict[Place, str]
+) -> Place | None:
+    text = reader.string(value, path)
+    if not isinstance(value, str):
+        return None
+    placed = hosts.place(reader, text, path)
+    if placed is None:
+        return None
+    host, rest = placed
+    namespace, colon, interface = rest.partition(":")
+    if not colon or not namespace or not interface:
+        where, example = ("host/", "vm1/server:eth0") if host else ("", "server:eth0")
+        reader.problem(path, f"{text!r} is no endpoint: write {where}namespace:interface, such as {example}")
+        return None
+    before = len(reader.problems)
+    reader.name_of_namespace(namespace, path)
+    reader.name_of_interface(interface, path)
+    if len(reader.problems) > before:
+        return None
+    wanted = parts[host].wanted
+    if namespace == HOST:
+        wanted.namespaces.setdefault(
+            HOST, WantedNamespace(HOST, f"namespaces.{host}/host" if host else "namespaces.host")
+        )
+    if namespace not in wanted.namespaces:
+        where = f"on {host}" if host else "in the topology"
+        reader.problem(path, f"there is no namespace {namespace!r} {where}{suggestion(namespace, wanted.namespaces)}")
+        return None
+    place = Place(host, Endpoint(namespace, interface))
+    problem = _no_end(text, place, wanted.namespaces[namespace].links.get(interface), used)
+    if problem:
+        reader.problem(path, problem)
+        return None
+    used[place] = path
+    return place
+
+
+def _no_end(text: str, place: Place, link: WantedLink | None, used: Mapping[Place, str]) -> str:
+    """Why an interface can be no end of a link; empty if it can."""
+    if place.end.interface == "lo":
+        return f"{text!r}: lo is every namespace's own loopback, no end of a link"
+    if place in used:
+        return f"{text!r} is an end of two links: it is at {used[place]} already"
+    if link and link.bridge:
+        return f"{text!r} is a bridge, at {link.path}, and no end of a link; links end in its ports"
+    if link and link.device:
+        return f"{text!r} is a device of the host, at {link.path}.device, and no end of a link, which is made anew"
+    if link and link.kind:
+        return f"{text!r} is {article(link.kind.name)}, at {link.kind_path}, and no end of a link"
+    return ""
+
+
+def complete_ends(reader: Reader, parts: Mapping[str, Part], crossings: Sequence[Crossing], hosts: Hosts) -> None:
+    """An end of a link is the lab's own: up, with no addresses and the usual MTU, unless the document says more.
+
+    On a network segment that spans hosts, the usual MTU is what gets through to the others: on a bridge nobody would
+    tell the sender of a larger packet that it does not.
+    """
+    crossed = {place for crossing in crossings for place in crossing.ends}
+    wired = [Place(host, end) for host, part in parts.items() for wire in part.wanted.wires for end in wire.ends]
+    spanning = {
+        place for segment in _segments(parts, crossings) if not crossed.isdisjoint(segment) for place in segment
+    }
+    for place in [*wired, *crossed]:
+        link = _link_at(parts, place)
+        link.up = True if link.up is None else link.up
+        if link.mtu is None:
+            link.mtu = hosts.mtu if place in spanning else DEFAULT_MTU
+        link.impairment = link.impairment or WantedImpairment(NO_IMPAIRMENT, link.path)
+        link.purge = True
+    for place in spanning:
+        link = _link_at(parts, place)
+        if link.mtu is not None and link.mtu > hosts.mtu:
+            text = (
+                f"{link.mtu} is more than gets through to the other hosts on its network segment, {hosts.mtu}: "
+                f"VXLAN takes {hosts.headroom} of the MTU {hosts.underlay_mtu} ('underlay.mtu') between them"
+            )
+            reader.problem(f"{link.path}.mtu", text)
+
+
+# --- between hosts ---------------------------------------------------------------------------------------------------
+
+
+def _make_tunnels(reader: Reader, parts: Mapping[str, Part], hosts: Hosts, crossings: Sequence[Crossing]) -> None:
+    """Make the ends of links between hosts VXLANs of one number, each of which sends to the other's host."""
+    taken: dict[int, str] = {}
+    for crossing in crossings:
+        if crossing.vni in taken:
+            reader.problem(f"{crossing.path}.vni", f"{crossing.vni} is at {taken[crossing.vni]}.vni, too")
+        if crossing.vni:
+            taken[crossing.vni] = crossing.path
+    # In an order that does not follow that of the document.
+    for crossing in sorted(crossings, key=lambda crossing: sorted(map(str, crossing.ends))):
+        vni = crossing.vni
+        if not vni:
+            one, other = crossing.ends
+            vni = vni_of(parts[one.host].wanted.lab, (str(one), str(other)), taken)
+            taken[vni] = crossing.path
+        for near, far in (crossing.ends, crossing.ends[::-1]):
+            said: dict[str, Setting] = {
+                "id": vni,
+                "local": hosts.addresses[near.host],
+                "remote": hosts.addresses[far.host],
+                "dstport": hosts.dstport,
+                # There is one host to send to; nobody shall be able to name another one.
+                "learning": False,
+            }
+            link = _link_at(parts, near)
+            # Its packets go by the host's network, whatever namespace it is in.
+            link.kind = kind("vxlan", said, None, "" if near.end.namespace == HOST else HOST)
+            link.kind_path = crossing.path
+
+
+# --- network segments ------------------------------------------------------------------------------------------------
+
+
+def check_layer2(reader: Reader, parts: Mapping[str, Part], crossings: Sequence[Crossing] = ()) -> None:
+    """No two interfaces that share a network segment, by links and bridges, have the same address."""
+    for segment in _segments(parts, crossings):
+        first: dict[IPAddress, str] = {}
+        for place in segment:
+            link = parts[place.host].wanted.namespaces[place.end.namespace].links.get(place.end.interface)
+            for item in link.addresses if link else ():
+                if first.setdefault(item.value.ip.ip, item.path) != item.path:
+                    reader.problem(
+                        item.path,
+                        f"{item.value.ip.ip} is at {first[item.value.ip.ip]} too, on the same network segment; "
+                        "an address is there once per network segment",
+                    )
+
+
+def _segments(parts: Mapping[str, Part], crossings: Sequence[Crossing]) -> Iterator[list[Place]]:
+    """The interfaces that share a network segment, in the document's order."""
+    joined: dict[Place, list[Place]] = {}
+    pairs: list[tuple[Place, Place]] = []
+    for host, part in parts.items():
+        pairs += [(Place(host, wire.ends[0]), Place(host, wire.ends[1])) for wire in part.wanted.wires]
+        pairs += [(Place(host, one), Place(host, other)) for one, other in _bridged(part.wanted)]
+    pairs += [crossing.ends for crossing in crossings]
+    for one, other in pairs:
+        joined.setdefault(one, []).append(other)
+        joined.setdefault(other, []).append(one)
+    seen: set[Place] = set()
+    for start in joined:
+        segment = [] if start in seen else [start]
+        seen.add(start)
+        for place in segment:  # It grows meanwhile.
+            segment += [other for other in dict.fromkeys(joined[place]) if other not in seen]
+            seen.update(joined[place])
+        if segment:
+            yield segment
+
+
+def _bridged(wanted: Wanted) -> Iterator[tuple[Endpoint, Endpoint]]:
+    for namespace in wanted.namespaces.values():
+        for link in namespace.links.values():
+            bridge = Endpoint(namespace.name, link.name)
+            for port in link.bridge.ports if link.bridge else ():
+                yield bridge, bridge._replace(interface=port)
