@@ -9,6 +9,7 @@ each either alone or wired to one of another machine, or of itself: to the same 
 
     python3 tests/vm/machine.py up NAME [--suite bookworm] [--wire 1=OTHER ...] [--wire 2=NAME:3 ...]
     python3 tests/vm/machine.py ssh NAME [COMMAND ...]
+    python3 tests/vm/machine.py restart NAME
     python3 tests/vm/machine.py down [NAME ...]
 """
 
@@ -61,6 +62,8 @@ class Machine(NamedTuple):
     suite: str
     pid: int
     port: int
+    #: What its interfaces are wired to, by their numbers, as --wire says it.
+    wires: Mapping[int, str]
 
     @property
     def folder(self) -> Path:
@@ -91,7 +94,7 @@ def up(name: str, suite: str = SUITES[0], wires: Mapping[int, str] | None = None
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     subprocess.run(["cp", "--reflink=auto", "--sparse=always", made_from.disk, folder / "disk.qcow2"], check=True)
-    machine = _start(made_from, name, folder, wires or {}, ["-loadvm", _READY])
+    machine = _start(made_from, name, _free_port(), wires or {}, ["-loadvm", _READY])
     try:
         _await_ssh(machine)
         _make_its_own(machine)
@@ -99,6 +102,20 @@ def up(name: str, suite: str = SUITES[0], wires: Mapping[int, str] | None = None
         # Its logs tell why.
         _stop(machine)
         raise
+    return machine
+
+
+def restart(name: str) -> Machine:
+    """Shut a machine down and boot it, from its disk alone. It keeps its port and its wires.
+
+    A warm reboot of a machine that was started from a state of an emulated one ends in soft lockups.
+    """
+    old = named(name)
+    # The connection may end before the answer comes.
+    subprocess.run(old.ssh_command("systemctl poweroff"), capture_output=True, check=False, timeout=_BOOT_SECONDS)
+    _await_end(old, _BOOT_SECONDS)
+    machine = _start(image(old.suite), name, old.port, old.wires, [])
+    _await_ssh(machine)
     return machine
 
 
@@ -129,14 +146,14 @@ def _mac(name: str, lan: int) -> str:
     return f"52:54:{lan:02x}:{number >> 16:02x}:{number >> 8 & 0xFF:02x}:{number & 0xFF:02x}"
 
 
-def _start(made_from: Image, name: str, folder: Path, wires: Mapping[int, str], options: Sequence[str]) -> Machine:
-    port = _free_port()
+def _start(made_from: Image, name: str, port: int, wires: Mapping[int, str], options: Sequence[str]) -> Machine:
+    folder = RUN / name
     with open(folder / "qemu.log", "w", encoding="utf-8") as log:
         process = subprocess.Popen(
             [*_command(made_from, port, wires), *options],
             cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
-    machine = Machine(name, made_from.suite, process.pid, port)
+    machine = Machine(name, made_from.suite, process.pid, port, wires)
     (folder / "ssh_config").write_text(_SSH_CONFIG.format(name=name, port=port, key=key()))
     (folder / "machine.json").write_text(json.dumps(machine._asdict()))
     return machine
@@ -200,7 +217,7 @@ def _booted(made_from: Image) -> Image:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     shutil.copyfile(made_from.disk, folder / "disk.qcow2")
-    machine = _start(made_from, folder.name, folder, {}, [])
+    machine = _start(made_from, folder.name, _free_port(), {}, [])
     try:
         _await_ssh(machine)
         machine.run("systemctl is-system-running --wait || systemctl --failed --no-legend; sync")
@@ -252,10 +269,22 @@ def running() -> dict[str, Machine]:
     """The machines that run, by name."""
     found = {}
     for path in sorted(RUN.glob("*/machine.json")):
-        machine = Machine(**json.loads(path.read_text()))
+        machine = _noted(path)
         if _is_running(machine):
             found[machine.name] = machine
     return found
+
+
+def named(name: str) -> Machine:
+    found = running().get(name)
+    if found is None:
+        raise SystemExit(f"there is no machine {name!r}; there are {', '.join(running()) or 'none'}")
+    return found
+
+
+def _noted(path: Path) -> Machine:
+    noted = json.loads(path.read_text())
+    return Machine(**{**noted, "wires": {int(lan): other for lan, other in noted["wires"].items()}})
 
 
 def _is_running(machine: Machine) -> bool:
@@ -272,7 +301,7 @@ def down(name: str) -> None:
     """End a machine and remove all that it has left."""
     path = RUN / name / "machine.json"
     if path.exists():
-        _end(Machine(**json.loads(path.read_text())))
+        _end(_noted(path))
     shutil.rmtree(RUN / name, ignore_errors=True)
 
 
@@ -287,8 +316,8 @@ def _stop(machine: Machine) -> None:
         _await_end(machine)
 
 
-def _await_end(machine: Machine) -> None:
-    deadline = time.monotonic() + 30
+def _await_end(machine: Machine, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
     while _is_running(machine):
         if time.monotonic() > deadline:
             os.kill(machine.pid, signal.SIGKILL)
@@ -308,6 +337,8 @@ def main() -> None:
     within = commands.add_parser("ssh", help="run a command, or a shell, in a machine")
     within.add_argument("name")
     within.add_argument("words", nargs=argparse.REMAINDER)
+    restarting = commands.add_parser("restart", help="shut a machine down and boot it again")
+    restarting.add_argument("name")
     ending = commands.add_parser("down", help="end machines; without a name all of them")
     ending.add_argument("names", nargs="*")
     arguments = parser.parse_args()
@@ -317,11 +348,10 @@ def main() -> None:
             machine = up(arguments.name, arguments.suite, wires)
         print(f"ssh -F {os.path.relpath(machine.folder / 'ssh_config')} {machine.name}")
     elif arguments.command == "ssh":
-        found = running().get(arguments.name)
-        if found is None:
-            raise SystemExit(f"there is no machine {arguments.name!r}; there are {', '.join(running()) or 'none'}")
-        command = found.ssh_command(*arguments.words)
+        command = named(arguments.name).ssh_command(*arguments.words)
         os.execvp(command[0], command)
+    elif arguments.command == "restart":
+        restart(arguments.name)
     else:
         for name in arguments.names or [path.name for path in RUN.glob("*")]:
             down(name)
