@@ -209,6 +209,18 @@ def molecule(run: Run) -> None:
     _scenarios(run, run.only or every_scenario())
 
 
+def kernel_vm(run: Run) -> None:
+    """Kernel tests of what this machine's kernel may lack, and generated documents with it, on that of Debian 12."""
+    machine = [sys.executable, str(ROOT / "tests/vm/machine.py")]
+    name = "kernel"
+    tests = [f"tests/kernel/test_{part}.py" for part in ("kinds", "impairments", "rules", "hosts", "properties")]
+    try:
+        script = [sys.executable, str(ROOT / "tests/vm/kernel.py"), name, "--numprocesses=2"]
+        run.check(f"pytest {shlex.join(tests)}, on Debian 12", [*script, *tests, *run.pytest_arguments])
+    finally:
+        run.check("The end of the virtual machine", [*machine, "down", name], counts=False)
+
+
 def integration_vm(run: Run) -> None:
     """ansible-test integration on a virtual machine of Debian 12, and how much of the collection has run there."""
     need_commands({"ssh-agent": "openssh-client"})
@@ -264,7 +276,12 @@ STAGES: dict[str, Callable[[Run], None]] = {
 }
 
 #: The stages that run only when they are named.
-NAMED_ONLY: dict[str, Callable[[Run], None]] = {"vm": vm, "molecule": molecule, "integration-vm": integration_vm}
+NAMED_ONLY: dict[str, Callable[[Run], None]] = {
+    "vm": vm,
+    "molecule": molecule,
+    "kernel-vm": kernel_vm,
+    "integration-vm": integration_vm,
+}
 
 #: The stages that work on throw-away hosts.
 ON_THROWAWAY_HOSTS = {engine, trust, oldest, e2e, integration}
@@ -341,7 +358,7 @@ class Run:
     """Runs the commands of the stages and keeps count."""
 
     def __init__(self, pytest_arguments: list[str], only: Sequence[str] = ()) -> None:
-        self._pytest_arguments = pytest_arguments
+        self.pytest_arguments = pytest_arguments
         #: The scenarios that `molecule` runs, or the targets of `integration-vm`; without one, all of them.
         self.only = only
         self.passed = self.failed = self.skipped = 0
@@ -368,7 +385,7 @@ class Run:
         pytest = [str(commands / "python"), "-m", "pytest", processes, f"--junit-xml={results}"]
         return self.check(
             f"pytest {shlex.join(paths)}, {title}",
-            [*([on] if on else []), *pytest, *paths, *self._pytest_arguments],
+            [*([on] if on else []), *pytest, *paths, *self.pytest_arguments],
             {"ANSIBLE_COLLECTIONS_PATH": str(collection_tree()), **(environment or {})},
             junit=(results.parent, results.name),
         )
