@@ -372,7 +372,7 @@ def _link(reader: Reader, options: Options, prefix: str, name: str) -> WantedLin
 def probes(options: Options) -> list[Any]:
     """The probes that are sent from this host."""
     reader = Reader()
-    own = options["host"]
+    own = options.get("host")
     why = "and the option 'host' does not say which one this machine is"
     hosts = AnyHosts() if own is not None else Hosts({}, why_none=why)
     found = read_probes(reader, options["probes"], "probes", hosts)
