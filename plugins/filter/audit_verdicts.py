@@ -86,6 +86,7 @@ def _verdict(entry: Result, result: Result) -> dict[str, Any]:
     changes = list(result.get("changes") or [])
     problems = list(result.get("problems") or [])
     returns = _returning(result.get("persisted"))
+    is_here = bool(result.get("host") or not document.get("hosts"))
     message = str(result.get("msg") or "nothing was found out")
     if entry["problem"]:
         verdict, text = "failed", f"the lab {lab} cannot be looked at: {entry['problem']}"
@@ -94,10 +95,16 @@ def _verdict(entry: Result, result: Result) -> dict[str, Any]:
     elif "changes" not in result:
         verdict, text = _refused(lab, {problem.get("code") for problem in problems}, message)
     elif not changes:
-        verdict, text = ("outdated" if returns else "sound"), f"the lab {lab} is as the document has it"
+        how = "is as the document has it" if is_here else "has nothing for this host, and nothing of it is here"
+        verdict, text = ("outdated" if returns else "sound"), f"the lab {lab} {how}"
     else:
         count = "1 change" if len(changes) == 1 else f"{len(changes)} changes"
-        if _is_missing(changes, document):
+        if not is_here:
+            verdict, text = (
+                "drifted",
+                f"the lab {lab} has nothing for this host: {count} would remove what is here of it",
+            )
+        elif _is_missing(changes, *_own(document, str(result.get("host") or ""))):
             verdict, text = "missing", f"the lab {lab} is missing: {count} would make it"
         else:
             verdict, text = "drifted", f"the lab {lab} has drifted: {count} would repair it"
@@ -140,15 +147,30 @@ def _refused(lab: str, codes: set[Any], message: str) -> tuple[str, str]:
     return "failed", f"the lab {lab} cannot be looked at: {message}"
 
 
-def _is_missing(changes: Sequence[Result], document: Any) -> bool:
+def _own(document: Result, host: str) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
+    """The namespaces that a document has for a host, by their names there, and of its links what is added for them."""
+    prefix = f"{host}/" if host else ""
+    namespaces = {
+        name[len(prefix) :]: body
+        for name, body in (document.get("namespaces") or {}).items()
+        if name.startswith(prefix)
+    }
+    links = []
+    for link in document.get("links") or []:
+        ends = [str(end)[len(prefix) :] for end in link["endpoints"] if str(end).startswith(prefix)]
+        if ends:
+            where, _colon, name = ends[0].partition(":")
+            links.append(("veth" if len(ends) == 2 else "vxlan", where, name))
+    return namespaces, links
+
+
+def _is_missing(changes: Sequence[Result], namespaces: Result, links: Sequence[tuple[str, str, str]]) -> bool:
     """Is nothing there of the lab: of its namespaces, else of its links and bridges, else of what it adds to the host?"""
     added = {(change["object"], change["namespace"], change["name"]) for change in changes if change["action"] == "add"}
-    namespaces = document.get("namespaces") or {}
     own = [("namespace", name, name) for name in namespaces if name != "host"]
     if not own:
         bridges = (namespaces.get("host") or {}).get("bridges") or {}
-        ends = [str(link["endpoints"][0]).partition(":") for link in document.get("links") or []]
-        own = [("bridge", "host", name) for name in bridges] + [("veth", where, name) for where, _colon, name in ends]
+        own = [*(("bridge", "host", name) for name in bridges), *links]
     if own:
         return added.issuperset(own)
     host = namespaces.get("host") or {}

@@ -178,6 +178,10 @@ class InventoryModule(BaseFileInventoryPlugin, Constructable, Cacheable):
             if lab in labs:
                 raise AnsibleParserError(f"{file}: there is another document of a lab {lab!r}")
             labs[lab] = parts
+            strange = sorted(set(parts) - set(machines) - {""})
+            if strange:
+                text = f"{file}: the hosts {', '.join(strange)} of the lab {lab} are none of the 'machines'"
+                self.display.warning(f"nslab.netns.namespaces: {text}, so that their namespaces are missing")
         places = {
             _Place(lab, namespace, machine): _described(topology, namespace)
             for machine in machines

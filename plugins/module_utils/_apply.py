@@ -50,6 +50,8 @@ from ._sysctl_keys import PASSED_ON, ipv6_conf
 #: Duplicate address detection takes up to 3 s: a late carrier, a random delay, and the detection itself.
 _DAD_SECONDS = 5.0
 _POLL_SECONDS = 0.02
+#: So long a namespace that nobody is in takes at most to end.
+_ENDING_SECONDS = 3.0
 
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -565,7 +567,7 @@ class Application:
         index = change.ifindex or (0 if where == namespace else self._free_index(where, namespace))
         with _saying_what_kind_the_kernel_lacks(kind.name):
             try:
-                self._send_link(change, where, index)
+                self._send_in_time(change, where, index)
             except KernelError as error:
                 if where == namespace or not change.ifindex or error.number not in (errno.EEXIST, errno.EBUSY):
                     raise
@@ -580,6 +582,20 @@ class Application:
             with contextlib.suppress(NslabError, KeyError):
                 encode.remove_link(session, self._index(change.end))
             raise
+
+    def _send_in_time(self, change: c.AddLink, where: str, index: int) -> None:
+        """Make a link. A namespace that is gone takes a while to end, and a VXLAN in it keeps its number as long."""
+        deadline = time.monotonic() + _ENDING_SECONDS
+        while True:
+            try:
+                return self._send_link(change, where, index)
+            except KernelError as error:
+                if change.kind.name != "vxlan" or error.number != errno.EEXIST or change.ifindex:
+                    raise
+                if time.monotonic() > deadline:
+                    hint = "choose another number, or end what is still inside a namespace that was removed"
+                    raise KernelError(error.number, f"{error.words}; {hint}") from error
+            select.select([], [], [], _POLL_SECONDS)
 
     def _send_link(self, change: c.AddLink, where: str, index: int) -> None:
         lower = self._index(change.kind.link) if change.kind.link else 0

@@ -67,7 +67,7 @@ def read(record: _persisted.Record, without_services: bool = False) -> Wanted:
     wanted = _options.topology({**options, "lab": None, "state": "present"})
     if record.boot == _persisted.EARLY:
         # The host gets the address later by which the others of the lab reach it.
-        wanted.underlay = None
+        wanted.span = wanted.span and wanted.span._replace(address="")
     return wanted
 
 

@@ -14,13 +14,13 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ._document_hosts import Hosts, Part, read_hosts
 from ._document_interfaces import check_devices, read_bridges, read_interface
 from ._document_kinds import check_kinds
-from ._document_links import check_layer2, complete_ends, read_links
+from ._document_links import check_layer2, complete_ends, read_links, span_of
 from ._document_nat import BACKENDS, read_dnat, read_snat
 from ._document_nodes import NODE_KEYS, Node, read_attach, read_hostname, read_machine, read_node
 from ._document_probes import check_listeners, read_probes
@@ -29,7 +29,7 @@ from ._document_rules import read_rules
 from ._document_services import read_services
 from ._errors import InvalidInput, Problem
 from ._impairment import NO_IMPAIRMENT
-from ._model import HOST, LOOPBACK_MTU, Wanted, WantedImpairment, WantedLink, WantedNamespace, WantedNat
+from ._model import HOST, LOOPBACK_MTU, Span, Wanted, WantedImpairment, WantedLink, WantedNamespace, WantedNat
 from ._reader import Reader, enumeration, name_problem
 
 if TYPE_CHECKING:
@@ -53,16 +53,15 @@ _NAMESPACE_KEYS = (
 
 class Topology:
     """A document that was read, as far as it is for one host: the demand on it, the probes that shall pass from there,
-    the namespaces as hosts.
+    the namespaces as hosts. ``far``: the addresses that are at its other hosts alone."""
 
-    ``spans_hosts``: it is a part of a lab of several hosts.
-    """
-
-    def __init__(self, wanted: Wanted, probes: list[Probe], nodes: dict[str, Node], spans_hosts: bool = False) -> None:
+    def __init__(
+        self, wanted: Wanted, probes: list[Probe], nodes: dict[str, Node], far: Collection[str] = frozenset()
+    ) -> None:
         self.wanted = wanted
         self.probes = probes
         self.nodes = nodes
-        self.spans_hosts = spans_hosts
+        self.far = far
 
 
 def read_topology(document: Any, absent: bool = False, host: str | None = None) -> Topology:
@@ -84,9 +83,7 @@ def read_topology(document: Any, absent: bool = False, host: str | None = None) 
         raise InvalidInput([Problem("host", text)])
     if host in parts:
         return parts[host]
-    text = f"the lab {lab} has no host {host!r}, so that nothing of it shall be here; it has"
-    warning = f"{text} {enumeration(sorted(parts), 'and')}"
-    return Topology(Wanted(lab=lab, prune=True, whole=True, warnings=[warning]), [], {}, spans_hosts=True)
+    return Topology(Wanted(lab=lab, prune=True, whole=True, span=Span("", tuple(sorted(parts)))), [], {})
 
 
 def read_parts(document: Any) -> dict[str, Topology]:
@@ -126,9 +123,12 @@ def read_parts(document: Any) -> dict[str, Topology]:
     for part in parts.values():
         part.nodes.pop(HOST, None)
         if part.host:
-            part.wanted.underlay = (hosts.addresses[part.host], f"hosts.{part.host}.address")
+            part.wanted.span = span_of(part.host, parts, crossings, hosts)
+    addresses = {host: set(part.addresses()) for host, part in parts.items()}
+    everywhere = set().union(*addresses.values())
     return {
-        host: Topology(part.wanted, part.probes, part.nodes, spans_hosts=bool(host)) for host, part in parts.items()
+        host: Topology(part.wanted, part.probes, part.nodes, everywhere - addresses[host])
+        for host, part in parts.items()
     }
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from ._document_nodes import Node
@@ -26,6 +26,7 @@ _UNDERLAY_KEYS = ("mtu", "dstport")
 #: What every IPv4 host has to take (RFC 791), and what fits into a packet.
 _MTUS = (576, 65535)
 VNIS = (1, 0xFFFFFF)
+_THIS_NETWORK = ipaddress.ip_network("0.0.0.0/8")
 
 _USUAL_PORT = int(KINDS["vxlan"]["dstport"] or 0)
 
@@ -79,14 +80,18 @@ class Hosts:
 
 
 class AnyHosts(Hosts):
-    """Hosts whose names alone are known, where ``HOST/`` may be left out."""
+    """Hosts of which nothing is known but the name of this one, for which ``HOST/`` may be left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: str) -> None:
         super().__init__({})
+        self._own = own
 
-    def place(self, _reader: Reader, text: str, _path: str) -> tuple[str, str] | None:
-        host, _slash, rest = text.rpartition("/")
-        return host, rest
+    def place(self, reader: Reader, text: str, path: str) -> tuple[str, str] | None:
+        host, slash, rest = text.partition("/")
+        if slash and not host:
+            reader.problem(path, f"{text!r} names no host before the '/'")
+            return None
+        return (host, rest) if slash else (self._own, text)
 
 
 class Part:
@@ -98,6 +103,12 @@ class Part:
         #: The namespaces as hosts of an inventory.
         self.nodes: dict[str, Node] = {}
         self.probes: list[Any] = []
+
+    def addresses(self) -> Iterator[str]:
+        """All that its interfaces have."""
+        for namespace in self.wanted.namespaces.values():
+            for link in namespace.links.values():
+                yield from (str(item.value.ip.ip) for item in link.addresses)
 
 
 def read_hosts(reader: Reader, value: Any, underlay: Any) -> Hosts:
@@ -113,8 +124,8 @@ def read_hosts(reader: Reader, value: Any, underlay: Any) -> Hosts:
     addresses: dict[str, str] = {}
     for name, settings in reader.mapping(value, "hosts").items():
         path = f"hosts.{name}"
-        if not name or "/" in name or any(letter.isspace() for letter in name):
-            reader.problem(path, f"{name!r} is no name for a host: without '/' and white space")
+        if not name or "/" in name or " " in name or not name.isprintable():
+            reader.problem(path if name else "hosts", f"{name!r} is no name for a host: without '/' and white space")
         addresses[name] = _address(reader, settings, path, addresses)
     if not addresses and len(reader.problems) == before:
         reader.problem("hosts", "has no host; leave it out in a document for the machine that reads it")
@@ -138,7 +149,8 @@ def _address(reader: Reader, settings: Any, path: str, others: Mapping[str, str]
     if not text:
         return ""
     address = ipaddress.ip_address(text)
-    if address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local:
+    is_odd = address.version == 4 and (address.is_reserved or address in _THIS_NETWORK)
+    if address.is_multicast or address.is_unspecified or address.is_loopback or address.is_link_local or is_odd:
         reader.problem(f"{path}.address", f"{text!r} is no address by which another host could reach this one")
     same = next((name for name, other in others.items() if other == text), None)
     if same is not None:
@@ -146,7 +158,7 @@ def _address(reader: Reader, settings: Any, path: str, others: Mapping[str, str]
     return text
 
 
-def vni_of(lab: str, ends: tuple[str, str], taken: Mapping[int, str]) -> int:
+def vni_of(lab: str, ends: tuple[str, str], taken: Collection[int]) -> int:
     """The number of the VXLAN that a link is, which follows from what it joins; the next free one if it is taken.
 
     All hosts find the same, as they ask in the same order.

@@ -10,18 +10,21 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ._document_hosts import VNIS, Hosts, Part, vni_of
 from ._document_impairments import read_impairment
 from ._errors import article
+from ._findings import Finding, bridge_loops
 from ._impairment import NO_IMPAIRMENT
-from ._kinds import Setting, kind
+from ._kinds import STACKED, Setting, kind
 from ._model import (
     DEFAULT_MTU,
     HOST,
     Endpoint,
     IPAddress,
+    Span,
     Wanted,
     WantedImpairment,
     WantedLink,
@@ -152,6 +155,42 @@ def _no_end(text: str, place: Place, link: WantedLink | None, used: Mapping[Plac
     return ""
 
 
+def span_of(host: str, parts: Mapping[str, Part], crossings: Sequence[Crossing], hosts: Hosts) -> Span:
+    """What a host knows of the others."""
+    own = [crossing for crossing in crossings if host in (crossing.ends[0].host, crossing.ends[1].host)]
+    found = [
+        (finding.code, finding.path, finding.text)
+        for finding in far_findings(parts, crossings)
+        if any(finding.path == crossing.path for crossing in own)
+    ]
+    address = hosts.addresses[host] if own else ""
+    return Span(host, tuple(sorted(hosts.addresses)), address, hosts.underlay_mtu, tuple(found))
+
+
+def far_findings(parts: Mapping[str, Part], crossings: Sequence[Crossing]) -> Iterator[Finding]:
+    """What the hosts cannot see each by itself: rings of bridges over several, and ends with different MTUs."""
+    whole = Wanted()
+    for host, part in parts.items():
+        for namespace in part.wanted.namespaces.values():
+            name = f"{host}/{namespace.name}"
+            whole.namespaces[name] = replace(namespace, name=name)
+        whole.wires += [
+            wire._replace(ends=(_far(host, wire.ends[0]), _far(host, wire.ends[1]))) for wire in part.wanted.wires
+        ]
+    for crossing in crossings:
+        one, other = crossing.ends
+        whole.wires.append(Wire((_far(*one), _far(*other)), crossing.path))
+        mtus = [_link_at(parts, place).mtu for place in crossing.ends]
+        if mtus[0] != mtus[1]:
+            text = f"its ends have different MTUs, {mtus[0]} at {one} and {mtus[1]} at {other}; larger packets are lost"
+            yield Finding("mtu-mismatch", crossing.path, text)
+    yield from bridge_loops(whole)
+
+
+def _far(host: str, end: Endpoint) -> Endpoint:
+    return Endpoint(f"{host}/{end.namespace}", end.interface)
+
+
 def complete_ends(reader: Reader, parts: Mapping[str, Part], crossings: Sequence[Crossing], hosts: Hosts) -> None:
     """An end of a link is the lab's own: up, with no addresses and the usual MTU, unless the document says more.
 
@@ -161,7 +200,10 @@ def complete_ends(reader: Reader, parts: Mapping[str, Part], crossings: Sequence
     crossed = {place for crossing in crossings for place in crossing.ends}
     wired = [Place(host, end) for host, part in parts.items() for wire in part.wanted.wires for end in wire.ends]
     spanning = {
-        place for segment in _segments(parts, crossings) if not crossed.isdisjoint(segment) for place in segment
+        place
+        for segment in _segments(parts, crossings, stacked=True)
+        if not crossed.isdisjoint(segment)
+        for place in segment
     }
     for place in [*wired, *crossed]:
         link = _link_at(parts, place)
@@ -185,19 +227,21 @@ def complete_ends(reader: Reader, parts: Mapping[str, Part], crossings: Sequence
 
 def _make_tunnels(reader: Reader, parts: Mapping[str, Part], hosts: Hosts, crossings: Sequence[Crossing]) -> None:
     """Make the ends of links between hosts VXLANs of one number, each of which sends to the other's host."""
-    taken: dict[int, str] = {}
+    places: dict[int, str] = {}
     for crossing in crossings:
-        if crossing.vni in taken:
-            reader.problem(f"{crossing.path}.vni", f"{crossing.vni} is at {taken[crossing.vni]}.vni, too")
+        if crossing.vni in places:
+            reader.problem(f"{crossing.path}.vni", f"{crossing.vni} is at {places[crossing.vni]}.vni, too")
         if crossing.vni:
-            taken[crossing.vni] = crossing.path
+            places[crossing.vni] = crossing.path
+    # Those that the document gives to VXLANs of its own are not chosen either.
+    taken = {*places, *_own_numbers(parts)}
     # In an order that does not follow that of the document.
     for crossing in sorted(crossings, key=lambda crossing: sorted(map(str, crossing.ends))):
         vni = crossing.vni
         if not vni:
             one, other = crossing.ends
             vni = vni_of(parts[one.host].wanted.lab, (str(one), str(other)), taken)
-            taken[vni] = crossing.path
+            taken.add(vni)
         for near, far in (crossing.ends, crossing.ends[::-1]):
             said: dict[str, Setting] = {
                 "id": vni,
@@ -211,6 +255,14 @@ def _make_tunnels(reader: Reader, parts: Mapping[str, Part], hosts: Hosts, cross
             # Its packets go by the host's network, whatever namespace it is in.
             link.kind = kind("vxlan", said, None, "" if near.end.namespace == HOST else HOST)
             link.kind_path = crossing.path
+
+
+def _own_numbers(parts: Mapping[str, Part]) -> Iterator[int]:
+    for part in parts.values():
+        for namespace in part.wanted.namespaces.values():
+            for link in namespace.links.values():
+                if link.kind and link.kind.name == "vxlan":
+                    yield int(link.kind.get("id"))
 
 
 # --- network segments ------------------------------------------------------------------------------------------------
@@ -231,13 +283,18 @@ def check_layer2(reader: Reader, parts: Mapping[str, Part], crossings: Sequence[
                     )
 
 
-def _segments(parts: Mapping[str, Part], crossings: Sequence[Crossing]) -> Iterator[list[Place]]:
-    """The interfaces that share a network segment, in the document's order."""
+def _segments(parts: Mapping[str, Part], crossings: Sequence[Crossing], stacked: bool = False) -> Iterator[list[Place]]:
+    """The interfaces that share a network segment, in the document's order.
+
+    ``stacked``: those as well that lie on one of it, as VLANs do, with what they are bridged to.
+    """
     joined: dict[Place, list[Place]] = {}
     pairs: list[tuple[Place, Place]] = []
     for host, part in parts.items():
         pairs += [(Place(host, wire.ends[0]), Place(host, wire.ends[1])) for wire in part.wanted.wires]
         pairs += [(Place(host, one), Place(host, other)) for one, other in _bridged(part.wanted)]
+        if stacked:
+            pairs += [(Place(host, one), Place(host, other)) for one, other in _stacked(part.wanted)]
     pairs += [crossing.ends for crossing in crossings]
     for one, other in pairs:
         joined.setdefault(one, []).append(other)
@@ -251,6 +308,13 @@ def _segments(parts: Mapping[str, Part], crossings: Sequence[Crossing]) -> Itera
             seen.update(joined[place])
         if segment:
             yield segment
+
+
+def _stacked(wanted: Wanted) -> Iterator[tuple[Endpoint, Endpoint]]:
+    for namespace in wanted.namespaces.values():
+        for link in namespace.links.values():
+            if link.kind and link.kind.link and link.kind.name in STACKED:
+                yield Endpoint(namespace.name, link.name), link.kind.link
 
 
 def _bridged(wanted: Wanted) -> Iterator[tuple[Endpoint, Endpoint]]:

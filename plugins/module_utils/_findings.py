@@ -15,7 +15,7 @@ import ipaddress
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ._model import HOST, MAIN_TABLE, Endpoint, IPNetwork, State, Wanted, WantedLink, WantedNamespace
+from ._model import HOST, MAIN_TABLE, Endpoint, IPNetwork, State, Wanted, WantedNamespace
 from ._rules import TABLES
 
 #: Present where the kernel shows bridged packets to the firewall of the bridge's namespace.
@@ -44,7 +44,7 @@ def findings(wanted: Wanted, state: State) -> list[Finding]:
     return [
         *_same_prefix(wanted, state),
         *_port_address(wanted),
-        *_bridge_loop(wanted),
+        *bridge_loops(wanted),
         *_mtu_mismatch(wanted, state),
         *_unowned_gateway(wanted, state, segments),
         *_forwarding_off(wanted, state, segments),
@@ -92,7 +92,7 @@ def _port_address(wanted: Wanted) -> Iterator[Finding]:
                     )
 
 
-def _bridge_loop(wanted: Wanted) -> Iterator[Finding]:
+def bridge_loops(wanted: Wanted) -> Iterator[Finding]:
     """Bridges that are wired in a ring, where none minds: a broadcast goes round in it for ever."""
     bridge_of = {
         Endpoint(namespace.name, port): Endpoint(namespace.name, bridge.name)
@@ -248,19 +248,23 @@ def _rules(wanted: Wanted, state: State) -> Iterator[Finding]:
 
 
 def _underlay(wanted: Wanted, state: State) -> Iterator[Finding]:
-    """What other hosts send goes to an address that this one does not have."""
-    if wanted.underlay is None:
+    """What other hosts send goes to an address that this one does not have, or does not fit through its interface."""
+    span = wanted.span
+    if span is None:
         return
-    address, path = wanted.underlay
-    links = [link for namespace in wanted.namespaces.values() for link in namespace.links.values()]
-    there = {str(a.ip.ip) for link in state.namespaces[HOST].links.values() for a in link.addresses}
-    if address not in there and any(_is_sent_from(link, address) for link in links):
-        text = f"this host does not have the address {address}, to which the others send; it has"
-        yield Finding("no-underlay", path, f"{text} {', '.join(sorted(there)) or 'none'}")
-
-
-def _is_sent_from(link: WantedLink, address: str) -> bool:
-    return link.kind is not None and link.kind.name == "vxlan" and link.kind.get("local") == address
+    yield from (Finding(*item) for item in span.found)
+    if not span.address:
+        return
+    links = state.namespaces[HOST].links.values()
+    there = {str(a.ip.ip): link for link in links for a in (*link.addresses, *link.kernel_addresses)}
+    link = there.get(span.address)
+    if link is None:
+        text = f"this host does not have the address {span.address}, to which the others send; it has"
+        addresses = ", ".join(sorted(address for address in there if not ipaddress.ip_address(address).is_loopback))
+        yield Finding("no-underlay", f"hosts.{span.host}.address", f"{text} {addresses or 'none'}")
+    elif link.mtu < span.mtu:
+        text = f"{link.name}, which has the address {span.address}, has the MTU {link.mtu}, and the network between the"
+        yield Finding("underlay-mtu", "underlay.mtu", f"{text} hosts shall have {span.mtu}: say what gets through")
 
 
 def _gateways(wanted: Wanted, state: State) -> Iterator[tuple[WantedNamespace, str, str, str, str]]:

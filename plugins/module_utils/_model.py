@@ -680,6 +680,22 @@ class Wire(NamedTuple):
     path: str
 
 
+class Span(NamedTuple):
+    """What a host of a lab of several hosts knows of the others.
+
+    ``host``: its name, empty if the document does not have it; ``hosts``: all names that it has. ``address``: that by
+    which the others send to this one, and ``mtu`` that of the network between them; the first is empty if the document
+    has no links to others, or if nothing is to be said of it yet. ``found``: what was found in the document as a whole,
+    as the code, the path and the text of each.
+    """
+
+    host: str
+    hosts: tuple[str, ...]
+    address: str = ""
+    mtu: int = 0
+    found: tuple[tuple[str, str, str], ...] = ()
+
+
 @dataclass
 class Wanted:
     """A whole demand on the machine. Every module's parameters end up as one of these."""
@@ -711,10 +727,8 @@ class Wanted:
     strict: bool = False
     #: The demand is complete: what it leans on is in it or on the host, and no earlier task would have made it.
     whole: bool = False
-    #: In a lab of several hosts: the address by which the others send to this one, and where that stands.
-    underlay: tuple[str, str] | None = None
-    #: What the user is to be told of it, whatever is on the machine.
-    warnings: list[str] = field(default_factory=list)
+    #: The part of a lab of several hosts.
+    span: Span | None = None
 
 
 # --- marks -----------------------------------------------------------------------------------------------------------

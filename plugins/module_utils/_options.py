@@ -327,25 +327,23 @@ def topology(options: Options) -> Wanted:
     if options.get("commit") == "probes" and not absent:
         if not topology.get("probes"):
             raise InvalidInput([Problem("commit", "'probes' needs a document that has some under 'probes'")])
-        if document.spans_hosts:
-            _check_alone(document)
+        _check_alone(document)
         wanted.probes = document.probes
     return wanted
 
 
 def _check_alone(document: Topology) -> None:
     """Raise InvalidInput for probes to other hosts, which may not have what they lead to until all of them are done."""
-    namespaces = document.wanted.namespaces.values()
-    links = [link for namespace in namespaces for link in namespace.links.values()]
-    own = {str(item.value.ip.ip) for link in links for item in link.addresses}
-    text = "is no address of the lab on this host; others may not be there yet when it commits: say 'commit: changes'"
-    problems = [Problem(f"{probe.path}.to", f"{probe.to} {text}") for probe in document.probes if probe.to not in own]
+    text = "is at another host, which may not have it yet when this one commits: say 'commit: changes'"
+    problems = [
+        Problem(f"{probe.path}.to", f"{probe.to} {text}") for probe in document.probes if probe.to in document.far
+    ]
     if problems:
         raise InvalidInput(problems)
 
 
 #: The options of topology that say nothing about removing other labs, and what they are if nobody says them.
-_IDLE_BESIDE_GC = {"state": "present", "adopt": False, "strict": False, "commit": "changes"}
+_IDLE_BESIDE_GC = {"state": "present", "adopt": False, "strict": False, "commit": "changes", "host": None}
 
 
 def _wanted(reader: Reader, options: Options) -> Wanted:
@@ -374,7 +372,9 @@ def probes(options: Options) -> list[Any]:
     reader = Reader()
     own = options.get("host")
     why = "and the option 'host' does not say which one this machine is"
-    hosts = AnyHosts() if own is not None else Hosts({}, why_none=why)
+    if own == "":
+        reader.problem("host", "is empty; say the name of this machine, or leave it out")
+    hosts = AnyHosts(own) if own is not None else Hosts({}, why_none=why)
     found = read_probes(reader, options["probes"], "probes", hosts)
     reader.done()
-    return [probe for host, probe in found if host in ("", own)]
+    return [probe for host, probe in found if host == (own or "")]

@@ -62,6 +62,9 @@ def record_of(options: Mapping[str, Any], topology: Mapping[str, Any]) -> Record
     )
     wanted = boot.read(record)
     problems = list(_unbootable(wanted))
+    if wanted.span and not wanted.span.host:
+        text = f"{record.options['host']!r} is none of the document's hosts, so that nothing could come back; it has"
+        problems.append(Problem("host", f"{text} {' and '.join(wanted.span.hosts)}; say 'state: absent' here"))
     if not 0 <= record.device_timeout <= 600:
         problems.append(Problem("device_timeout", f"{record.device_timeout:g} is no number of seconds from 0 to 600"))
     if problems:
@@ -76,9 +79,9 @@ def _whose(options: Mapping[str, Any], topology: Mapping[str, Any]) -> dict[str,
 
 
 def _unbootable(wanted: Wanted) -> Iterator[Problem]:
-    for name, namespace in wanted.namespaces.items():
+    for namespace in wanted.namespaces.values():
         if namespace.attach and (namespace.attach.pid or namespace.attach.path.startswith("/proc/")):
-            path = f"namespaces.{name}.attach"
+            path = f"{namespace.path}.attach"
             yield Problem(path, "is a process, which is gone after a boot; such a lab cannot come back by itself")
         for service in namespace.services.values():
             for variable in service.kept:

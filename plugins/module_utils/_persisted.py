@@ -280,8 +280,8 @@ def _missing(record: Record) -> str:
     return next((path for path in (program, record.python) if not os.path.exists(path)), "")
 
 
-def compared(lab: str, topology: Mapping[str, Any]) -> dict[str, Any] | None:
-    """How what comes back of a lab differs from what is asked for now; None if nothing comes back."""
+def compared(lab: str, topology: Mapping[str, Any], host: str | None = None) -> dict[str, Any] | None:
+    """How what comes back of a lab differs from what is asked for now, on that ``host`` of it; None if nothing does."""
     try:
         record = read(lab)
     except NslabError as error:
@@ -294,7 +294,10 @@ def compared(lab: str, topology: Mapping[str, Any]) -> dict[str, Any] | None:
         problem = f"{missing} is missing or not as it was"
     return {
         "version": record.version,
-        "differences": differences(record.options["topology"], {"name": lab, **topology}),
+        "differences": [
+            *(["host"] if record.options.get("host") != host else []),
+            *differences(record.options["topology"], {"name": lab, **topology}),
+        ],
         "problem": problem or None,
     }
 
@@ -304,8 +307,9 @@ def remark(wanted: Wanted, options: Mapping[str, Any]) -> tuple[dict[str, Any], 
     is_removal = options["state"] == "absent"
     if wanted.valid_labs is not None:
         return {}, [_returns(lab) for lab in labs() if lab not in wanted.valid_labs]
-    found = compared(wanted.lab, {"name": wanted.lab} if is_removal else options["topology"])
-    return {"persisted": found}, [_returns(wanted.lab)] if is_removal and found else []
+    host = wanted.span.host or None if wanted.span else None
+    found = compared(wanted.lab, {"name": wanted.lab} if is_removal else options["topology"], host)
+    return {"persisted": found, "host": host}, [_returns(wanted.lab)] if is_removal and found else []
 
 
 def _returns(lab: str) -> str:

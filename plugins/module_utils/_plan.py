@@ -132,7 +132,11 @@ class Planner:
         self.wanted = wanted = completed(wanted, state)
         self.before = state
         self.state = copy(state)
-        self.result = Plan(warnings=list(wanted.warnings))
+        self.result = Plan()
+        if wanted.span and not wanted.span.host:
+            hosts = " and ".join(wanted.span.hosts)
+            text = f"the lab {wanted.lab} has nothing for this host, and nothing of it stays here; it has {hosts}"
+            self.result.warnings.append(text)
         self.problems: list[Problem] = []
         self.bridges = Bridges(self)
         self.nat = Nat(self)

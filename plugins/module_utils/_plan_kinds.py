@@ -139,7 +139,7 @@ class Kinds:
             if kind.link:
                 self._find_lower(kind.link, wanted.kind_path)
                 self._free_lower(kind, kind.link, wanted.kind_path)
-            planner.do(c.AddLink(end, kind, 0, wanted.mac or "", mark(lab), path=wanted.path))
+            planner.do(c.AddLink(end, kind, 0, wanted.mac or "", mark(lab), path=wanted.kind_path or wanted.path))
 
     def _find_lower(self, lower: Endpoint, path: str) -> None:
         planner = self._planner

@@ -231,6 +231,12 @@ persisted:
       description: What is not as it should be, such as a unit that is missing, or an engine of another version; V(null) if nothing is.
       type: str
       sample: null
+host:
+  description:
+    - Which of the document's hosts this machine is; V(null) if the document has none, or not this one.
+  returned: success, without O(gc)
+  type: str
+  sample: vm1
 unconfirmed_until:
   description:
     - When the host takes the changes back by itself, in UTC.

@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from controller import Controller
+from controller import ROOT, Controller, Run
 from throwaway import Machine, ip, ip_json, kernel_has, named_namespaces, ping, snapshot, without
 
-pytestmark = pytest.mark.skipif(not kernel_has("vxlan"), reason="this kernel has no vxlan")
+pytestmark = [pytest.mark.once, pytest.mark.skipif(not kernel_has("vxlan"), reason="this kernel has no vxlan")]
 
 LAB, AUDIT, TEARDOWN = "playbooks/lab.yml", "playbooks/audit.yml", "playbooks/teardown.yml"
 
@@ -81,14 +82,15 @@ class Machines:
         self.namespaces.write_text(json.dumps({"plugin": "nslab.netns.namespaces", **options}))
 
     def run(self, playbook: Any, *options: str, target: str = "vm1:vm2", **variables: Any) -> Any:
-        return self._ansible.run(
-            playbook,
-            *("--inventory", str(self.inventory), *options),
-            target=target,
-            topology_file=str(self.document),
-            ansible_python_interpreter="{{ ansible_own_python }}",
-            **variables,
-        )
+        usual = {"topology_file": str(self.document), "ansible_python_interpreter": "{{ ansible_own_python }}"}
+        options = ("--inventory", str(self.inventory), *options)
+        return self._ansible.run(playbook, *options, target=target, **{**usual, **variables})
+
+
+def tasks(run: Run) -> dict[str, int]:
+    """How many tasks each host has had, with those that it was spared."""
+    found = re.findall(r"^(\S+) +: ok=(\d+) .* skipped=(\d+) ", run.stdout, re.MULTILINE)
+    return {host: int(ok) + int(skipped) for host, ok, skipped in found}
 
 
 @pytest.fixture
@@ -105,10 +107,13 @@ def test_a_lab_across_machines_is_built_audited_repaired_and_removed(machines: M
         with machine.entered():
             before[name] = without(snapshot(), "/run/netns", "/run/nslab")
 
+    words = machines.run(AUDIT).failed().words
+    for name in machines.machines:
+        assert f"{name}: the lab routed is missing" in words
+
     predicted = machines.run(LAB, "--check", "--diff").succeeded()
     made = machines.run(LAB, "--diff").succeeded()
     assert sorted(predicted.diff) == sorted(made.diff)
-    # As many tasks as for one machine: each of them has one that changes something.
     assert made.changed == 2
     assert "server -> 2.2.2.2 reachable" in made.words
     assert "client -> 1.1.1.1 reachable" in made.words
@@ -120,7 +125,8 @@ def test_a_lab_across_machines_is_built_audited_repaired_and_removed(machines: M
         (link,) = ip_json("client", "-details", "link", "show", "dev", "vethC")
         assert link["linkinfo"]["info_kind"] == "vxlan"
 
-    assert machines.run(LAB).succeeded().changed == 0
+    again = machines.run(LAB).succeeded()
+    assert again.changed == 0
     machines.run(AUDIT).succeeded()
 
     with machines.machines["vm2"].entered():
@@ -129,6 +135,13 @@ def test_a_lab_across_machines_is_built_audited_repaired_and_removed(machines: M
     assert "drift" in words
     assert machines.run(LAB, "--diff").succeeded().changed == 1
     machines.run(AUDIT).succeeded()
+
+    # As many tasks as a lab on one machine takes.
+    alone = machines.run(
+        LAB, "--limit", "vm1", topology_file=str(ROOT / "playbooks/topologies/routed.yml"), lab_adopt=True
+    )
+    assert set(tasks(again).values()) == {tasks(alone.succeeded())["vm1"]}
+    machines.run(LAB).succeeded()
 
     assert machines.run(TEARDOWN).succeeded().changed == 2
     for name, machine in machines.machines.items():
@@ -140,7 +153,9 @@ def test_a_lab_across_machines_is_built_audited_repaired_and_removed(machines: M
 def test_a_machine_that_is_none_of_the_document_is_told_so(machines: Machines) -> None:
     run = machines.run(LAB, "--limit", "vm1", lab_host="vm3").succeeded()
     assert run.changed == 0
-    assert "the lab routed has no host 'vm3', so that nothing of it shall be here; it has vm1 and vm2" in run.words
+    assert "the lab routed has nothing for this host, and nothing of it stays here; it has vm1 and vm2" in run.words
+    audit = machines.run(AUDIT, "--limit", "vm1", lab_host="vm3").succeeded()
+    assert "vm1: the lab routed has nothing for this host, and nothing of it is here" in audit.words
     task = {"nslab.netns.topology": {"topology": DOCUMENT}}
     run = machines.run([{"hosts": "vm1", "gather_facts": False, "tasks": [task]}]).failed()
     assert "host: is missing: which of the document's hosts this machine is, vm1 or vm2" in run.words

@@ -6,18 +6,24 @@
 from __future__ import annotations
 
 import copy
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils._errors import StepFailed
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, across, routed
-from applying import fail_each_call, host_without_lab_traces, run
-from throwaway import Machine, differences, ip, ip_json, kernel_has, ping, within
+from applying import fail_each_call, failing_call, host_without_lab_traces, run
+from throwaway import Machine, differences, eventually, inside, ip, ip_json, kernel_has, ping, within
 
 pytestmark = pytest.mark.skipif(not kernel_has("vxlan"), reason="this kernel has no vxlan")
 
 UNDERLAYS = {4: "192.0.2.{}/24", 6: "2001:db8:ffff::{}/64"}
+
+
+def hosts(family: int) -> Document:
+    template = UNDERLAYS[family].partition("/")[0]
+    return {f"vm{number}": {"address": template.format(number)} for number in (1, 2)}
 
 
 class Two:
@@ -66,11 +72,6 @@ def two(host: None) -> Iterator[Two]:
     yield found
     for machine in found.machines.values():
         machine.close()
-
-
-def hosts(family: int) -> Document:
-    template = UNDERLAYS[family].partition("/")[0]
-    return {f"vm{number}": {"address": template.format(number)} for number in (1, 2)}
 
 
 def split(family: int = 4, **places: str) -> Document:
@@ -166,6 +167,52 @@ def test_drift_on_one_host_is_repaired_there(two: Two) -> None:
     assert again[0].startswith("add vxlan client:vethC link_netns host id ")
     assert two.ping("vm1/server", "2.2.2.2")[0]
     assert two.run(split()) == {"vm1": [], "vm2": []}
+
+
+def test_a_namespace_that_takes_a_while_to_end_is_waited_for(two: Two) -> None:
+    two.run(split())
+    with two.on("vm2"):
+        process = subprocess.Popen([*inside("client"), "sleep", "1"])
+        eventually(lambda: str(process.pid) in ip("netns", "pids", "client").split(), "it is inside")
+        ip("netns", "delete", "client")
+        assert run(split(), host="vm2")[0] == "add namespace client"
+        process.wait()
+    assert two.ping("vm1/server", "2.2.2.2")[0]
+    with two.on("vm2"):
+        process = subprocess.Popen([*inside("client"), "sleep", "600"])
+        eventually(lambda: str(process.pid) in ip("netns", "pids", "client").split(), "it is inside")
+        ip("netns", "delete", "client")
+        with pytest.raises(StepFailed, match="end what is still inside a namespace that was removed"):
+            run(split(), host="vm2")
+        process.kill()
+        process.wait()
+        run(split(), host="vm2")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"underlay": {"mtu": 1400}},
+        {"underlay": {"dstport": 4790}},
+        {"hosts": hosts(6)},
+        {"hosts": hosts(6), "underlay": {"mtu": 1450, "dstport": 4790}},
+    ],
+    ids=["mtu", "port", "address", "all"],
+)
+def test_another_underlay(two: Two, monkeypatch: pytest.MonkeyPatch, change: Document) -> None:
+    two.run(spanning())
+    predicted = two.run({**spanning(), **change}, check=True)
+    for name in two.machines:
+        with two.on(name):
+            before = host_without_lab_traces()
+            with failing_call(monkeypatch, 3), pytest.raises(StepFailed):
+                run({**spanning(), **change}, host=name)
+            assert not differences(before, host_without_lab_traces())
+    assert two.run({**spanning(), **change}) == predicted
+    assert two.run({**spanning(), **change}) == {"vm1": [], "vm2": []}
+    assert two.ping("vm1/a", "10.9.0.12")[0]
+    assert all(two.run(spanning()).values())
+    assert two.ping("vm1/a", "10.9.0.12")[0]
 
 
 def test_a_node_moves_from_one_host_to_the_other(two: Two) -> None:

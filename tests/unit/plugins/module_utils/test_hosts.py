@@ -15,7 +15,14 @@ from ansible_collections.nslab.netns.plugins.module_utils._document import read_
 from ansible_collections.nslab.netns.plugins.module_utils._errors import InvalidInput
 from ansible_collections.nslab.netns.plugins.module_utils._findings import findings
 from ansible_collections.nslab.netns.plugins.module_utils._kinds import Kind
-from ansible_collections.nslab.netns.plugins.module_utils._model import HOST, HOSTS_FILE, Link, Namespace, State
+from ansible_collections.nslab.netns.plugins.module_utils._model import (
+    HOST,
+    HOSTS_FILE,
+    Address,
+    Link,
+    Namespace,
+    State,
+)
 from ansible_collections.nslab.netns.plugins.module_utils._plan import plan
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, across, documents, routed
 from hypothesis import given
@@ -178,7 +185,7 @@ def test_a_host_that_is_not_in_the_document_has_nothing_of_the_lab() -> None:
     planned = plan(topology.wanted, State(namespaces={HOST: Namespace(HOST)}))
     assert planned.steps == []
     assert planned.warnings == [
-        "the lab routed has no host 'vm3', so that nothing of it shall be here; it has vm1 and vm2"
+        "the lab routed has nothing for this host, and nothing of it stays here; it has vm1 and vm2"
     ]
 
 
@@ -212,6 +219,11 @@ def change(path: str, value: Any) -> Document:
         ("hosts|vm1", {}, "hosts.vm1.address", "is missing"),
         ("hosts|vm1", {"address": "x"}, "hosts.vm1.address", "'x' is no IPv4 or IPv6 address"),
         ("hosts|vm1", {"address": "127.0.0.1"}, "hosts.vm1.address", "another host could reach"),
+        ("hosts|vm1", {"address": "255.255.255.255"}, "hosts.vm1.address", "another host could reach"),
+        ("hosts|vm1", {"address": "0.0.0.5"}, "hosts.vm1.address", "another host could reach"),
+        ("hosts|a\0", {"address": "198.51.100.9"}, "hosts.a\0", "is no name for a host"),
+        ("hosts|\udcff", {"address": "198.51.100.9"}, "hosts.\udcff", "is no name for a host"),
+        ("hosts|", {"address": "198.51.100.9"}, "hosts", "is no name for a host"),
         ("hosts|vm1", {"address": "fe80::1"}, "hosts.vm1.address", "another host could reach"),
         ("hosts|vm1", {"adress": "198.51.100.1"}, "hosts.vm1.adress", "did you mean 'address'"),
         ("hosts|vm2", {"address": "198.51.100.1"}, "hosts.vm2.address", "is the address of vm1, too"),
@@ -287,6 +299,10 @@ def test_two_links_of_one_number_are_refused() -> None:
     document["links"].append({"endpoints": ["vm1/a:eth1", "vm2/b:eth1"], "vni": 7})
     assert problems(document) == {"links[2].vni": "7 is at links[1].vni, too"}
     document["links"][2].pop("vni")
+    number = kind_of(document, "vm1", "a", "eth1").get("id")
+    document["namespaces"]["vm1/a"]["interfaces"]["vx"] = {"vxlan": {"id": number, "link_netns": "host"}}
+    for host, namespace in (("vm1", "a"), ("vm2", "b")):
+        assert kind_of(document, host, namespace, "eth1").get("id") == number + 1
     document["namespaces"]["vm1/a"]["interfaces"]["vx"] = {"vxlan": {"id": 7, "link_netns": "host"}}
     assert [words for words in problems(document).values() if "the kernel has such a one once" in words]
 
@@ -315,7 +331,7 @@ def test_without_hosts_nothing_is_of_a_host(key: str) -> None:
 
 def test_a_commit_is_not_proved_by_other_hosts() -> None:
     document = two_hosts()
-    with pytest.raises(InvalidInput, match=r"probes\[0\].to: 2.2.2.2 is no address of the lab on this host"):
+    with pytest.raises(InvalidInput, match=r"probes\[0\].to: 2.2.2.2 is at another host"):
         _options.topology({**OPTIONS, "topology": document, "host": "vm1", "commit": "probes"})
     document["probes"] = [{"from": "vm1/server", "to": "10.0.1.1"}]
     for host, number in (("vm1", 1), ("vm2", 0)):
@@ -327,6 +343,11 @@ def test_probes_of_other_hosts_are_left_to_them() -> None:
     probes = two_hosts()["probes"]
     for host, path in (("vm1", "probes[0]"), ("vm2", "probes[1]")):
         assert [probe.path for probe in _options.probes({"probes": probes, "host": host})] == [path]
+    for wrong in ("/a", "vm1/a/b", "vm1/"):
+        with pytest.raises(InvalidInput, match=r"probes\[0\].from"):
+            _options.probes({"probes": [{"from": wrong, "to": "192.0.2.1"}], "host": "vm1"})
+    mixed = {"from": "vm1/a", "to": "192.0.2.1", "protocol": "tcp", "port": 1, "listen": {"namespace": "b"}}
+    assert len(_options.probes({"probes": [mixed], "host": "vm1"})) == 1
     local = [{"from": "server", "to": "192.0.2.1"}]
     assert len(_options.probes({"probes": local, "host": "vm1"})) == 1
     with pytest.raises(InvalidInput, match="does not say which one this machine is"):
@@ -340,9 +361,48 @@ def test_an_underlay_that_is_not_there_is_told() -> None:
     (found,) = findings(wanted, state)
     assert (found.code, found.path) == ("no-underlay", "hosts.vm1.address")
     assert "does not have the address 198.51.100.1" in found.text
+    address = Address("198.51.100.1/24")
+    for link, code in (
+        (Link("eth0", 2, kernel_addresses=frozenset([address])), None),
+        (Link("eth0", 2, mtu=1420, addresses=[address]), "underlay-mtu"),
+        (Link("eth0", 2, mtu=9000, addresses=[address]), None),
+    ):
+        state.namespaces[HOST] = Namespace(HOST, links={"eth0": link})
+        assert [found.code for found in findings(wanted, state)] == ([code] if code else [])
     document = {**two_hosts(), "links": []}
     document["namespaces"]["vm1/router"].pop("routes", None)
     assert "no-underlay" not in {found.code for found in findings(read_topology(document, host="vm1").wanted, state)}
+
+
+def test_what_no_host_sees_by_itself_is_found_in_the_document() -> None:
+    document = bridged({})
+    document["namespaces"]["vm2/host"] = {"bridges": {"br0": {"ports": ["one", "two"]}}}
+    document["namespaces"]["vm1/host"]["bridges"]["br0"]["ports"] += ["one", "two"]
+    document["links"] += [{"endpoints": [f"vm1/host:{name}", f"vm2/host:{name}"]} for name in ("one", "two")]
+    document["namespaces"]["vm2/b"]["interfaces"]["eth0"]["mtu"] = 1300
+    for host in ("vm1", "vm2"):
+        span = read_topology(document, host=host).wanted.span
+        assert span
+        assert {(code, path) for code, path, _text in span.found} == {
+            ("mtu-mismatch", "links[1]"),
+            ("bridge-loop", "links[3]"),
+        }
+    document["namespaces"]["vm1/host"]["bridges"]["br0"]["stp"] = True
+    span = read_topology(document, host="vm1").wanted.span
+    assert span
+    assert "bridge-loop" not in {code for code, _path, _text in span.found}
+
+
+def test_what_lies_on_a_tunnel_is_of_its_segment() -> None:
+    document = bridged({})
+    document["namespaces"]["vm1/c"] = {
+        "interfaces": {"v": {"vlan": {"link": "eth0", "id": 5}}},
+        "bridges": {"br1": {"ports": ["v", "in"]}},
+    }
+    document["namespaces"]["vm1/d"] = {}
+    document["links"] += [{"endpoints": ["vm1/c:eth0", "vm2/b:eth1"]}, {"endpoints": ["vm1/c:in", "vm1/d:eth0"]}]
+    namespaces = read_topology(document, host="vm1").wanted.namespaces
+    assert namespaces["d"].links["eth0"].mtu == namespaces["c"].links["in"].mtu == 1450
 
 
 @given(documents(many=True), st.data())
