@@ -93,7 +93,14 @@ def _port_address(wanted: Wanted) -> Iterator[Finding]:
 
 
 def bridge_loops(wanted: Wanted) -> Iterator[Finding]:
-    """Bridges that are wired in a ring, where none minds: a broadcast goes round in it for ever."""
+    """Bridges that are wired in a ring, where none minds: a broadcast goes round in it for ever. Or to and fro."""
+    hairpins = {
+        Endpoint(namespace.name, port.name)
+        for namespace in wanted.namespaces.values()
+        for bridge in namespace.links.values()
+        for port in (bridge.bridge.ports.values() if bridge.bridge else ())
+        if port.settings.get("hairpin")
+    }
     bridge_of = {
         Endpoint(namespace.name, port): Endpoint(namespace.name, bridge.name)
         for namespace in wanted.namespaces.values()
@@ -114,6 +121,9 @@ def bridge_loops(wanted: Wanted) -> Iterator[Finding]:
         return bridge
 
     for wire in wanted.wires:
+        if hairpins.issuperset(wire.ends):
+            text = "both its ends are ports with 'hairpin', between which a broadcast goes to and fro for ever"
+            yield Finding("bridge-loop", wire.path, f"{text}; say it at one of them at most")
         bridges = [bridge_of.get(end) for end in wire.ends]
         ends = [root(bridge) for bridge in bridges if bridge is not None and bridge not in minding]
         if len(ends) == 2 and ends[0] == ends[1]:

@@ -289,6 +289,9 @@ def _open_rings(namespaces: dict[str, Any], wires: list[tuple[str, ...]]) -> Non
         ports = [body["ports"] for name, _end in (one, other) for body in namespaces[name]["bridges"].values()]
         if len(ports) < 2 or one[1] not in ports[0] or other[1] not in ports[1]:
             continue
+        if ports[0][one[1]].get("hairpin"):
+            # Two such send each other back what they get, for ever.
+            ports[1][other[1]].pop("hairpin", None)
         if sea[one[0]] == sea[other[0]]:
             del ports[0][one[1]]
         else:

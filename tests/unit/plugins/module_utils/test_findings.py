@@ -174,6 +174,16 @@ def test_a_ring_of_bridges(links: list[tuple[str, str]], closing: int) -> None:
     assert found(ring(*links[:-1])) == []
 
 
+def test_two_hairpin_ports_at_one_link() -> None:
+    """Of one broadcast the kernel sends packets between them as fast as it can, for ever."""
+    document = ring(("b0p", "b1p"))
+    bridges = document["namespaces"]["a"]["bridges"]
+    bridges["b0"]["ports"] = {"b0p": {"hairpin": True}}
+    assert found(document) == []
+    bridges["b1"]["ports"] = {"b1p": {"hairpin": True}}
+    assert found(document) == [("bridge-loop", "links[0]")]
+
+
 def with_rules(*rules: Document, **more: Any) -> Document:
     return {"name": "x", "namespaces": {"a": {"rules": list(rules), **more}}}
 

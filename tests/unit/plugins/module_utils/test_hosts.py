@@ -25,7 +25,7 @@ from ansible_collections.nslab.netns.plugins.module_utils._model import (
 )
 from ansible_collections.nslab.netns.plugins.module_utils._plan import plan
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, across, documents, routed
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 OPTIONS = {"lab": None, "state": "present", "adopt": False, "strict": False}
@@ -405,6 +405,7 @@ def test_what_lies_on_a_tunnel_is_of_its_segment() -> None:
     assert namespaces["d"].links["eth0"].mtu == namespaces["c"].links["in"].mtu == 1450
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(documents(many=True), st.data())
 def test_the_parts_are_the_whole(document: Document, data: st.DataObject) -> None:
     """However a lab is split, each host gets what the document has of it, and the ends of each link fit together."""
