@@ -416,8 +416,7 @@ class Run:
             self.passed += 1
         # A command that fails without a failed test (a collection error, no tests at all, a crash) is a failure too.
         if code and not counted:
-            self.failed += 1
-            self.failures.append(title)
+            self.fail(title)
         outcome = f"FAILED with exit status {code}" if code else "ok"
         say(f"--- {outcome}, {elapsed(started)}")
         return code == 0
@@ -437,11 +436,15 @@ class Run:
                 code = done.result()
                 say(f"--- {f'FAILED with exit status {code}' if code else 'ok'}, {elapsed(started)}")
                 self.passed += counts and code == 0
-                self.failed += code != 0
                 if code:
-                    self.failures += [command.title, *_complaints(path)]
+                    self.fail(command.title, *_complaints(path))
                 all_passed = all_passed and code == 0
         return all_passed
+
+    def fail(self, *words: str) -> None:
+        """Count a failure, which reads so at the end."""
+        self.failed += 1
+        self.failures += words
 
     def leave_out(self, what: str, why: str) -> None:
         say(f"\n--- left out: {what}: {why}")
@@ -553,8 +556,7 @@ def main() -> int:
             stage(run)
         except Unavailable as error:
             say(str(error))
-            run.failed += 1
-            run.failures.append(str(error))
+            run.fail(str(error))
         passed, failed, skipped = (now - then for now, then in zip((run.passed, run.failed, run.skipped), before))
         summary.append(f"{name:14} {passed:5} passed {failed:3} failed {skipped:3} skipped   {elapsed(since)}")
         if failed:
