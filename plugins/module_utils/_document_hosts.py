@@ -55,7 +55,7 @@ class Hosts:
             return None
         if not self.addresses:
             if slash:
-                reader.problem(path, f"{text!r} names a host, {self._why_none}")
+                reader.problem(path, f"{text!r} names a host, {self._why_none}; the name of a namespace has no '/'")
             return None if slash else ("", text)
         if not slash:
             example = f"{next(iter(self.addresses))}/{text}"

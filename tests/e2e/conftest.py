@@ -24,6 +24,11 @@ def host() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("archives")
+
+
 @pytest.fixture
-def ansible(tmp_path: Path) -> Controller:
-    return Controller(tmp_path / "ansible")
+def ansible(tmp_path: Path, archives: Path) -> Controller:
+    return Controller(tmp_path / "ansible", archives)

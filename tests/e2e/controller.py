@@ -91,9 +91,12 @@ def _diff_lines(text: str) -> list[str]:
 
 
 class Controller:
-    """ansible-playbook with a home of its own, so that runs in parallel share nothing and find nobody's settings."""
+    """ansible-playbook with a home of its own, so that runs in parallel share nothing and find nobody's settings.
 
-    def __init__(self, home: Path) -> None:
+    What modules are packed in is kept in ``archives``, for as long as the code of the collection stays as it is.
+    """
+
+    def __init__(self, home: Path, archives: Path) -> None:
         self.home = home
         home.mkdir()
         configuration = home / "ansible.cfg"
@@ -104,7 +107,9 @@ class Controller:
             # ip and sysctl are where Debian keeps them, on everybody's PATH or not.
             "PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]),
             "LC_ALL": "C.UTF-8",
+            "ANSIBLE_CALLBACK_PLUGINS": str(Path(__file__).parent / "callbacks"),
             "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
+            "ANSIBLE_CALLBACKS_ENABLED": "keep_archives",
             "ANSIBLE_COLLECTIONS_PATH": os.environ.get("ANSIBLE_COLLECTIONS_PATH") or str(ROOT / ".cache/collections"),
             "ANSIBLE_CONFIG": str(configuration),
             "ANSIBLE_HOME": str(home),
@@ -116,6 +121,7 @@ class Controller:
             "ANSIBLE_PIPELINING": "true",
             "ANSIBLE_REMOTE_TEMP": str(home / "remote"),
             "ANSIBLE_REMOTE_TMP": str(home / "remote"),
+            "NSLAB_ARCHIVES": str(archives),
         }
 
     def run(self, playbook: str | Sequence[Play], *options: str, prefix: Sequence[str] = (), **variables: Any) -> Run:

@@ -43,7 +43,7 @@ REFUSED: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "routed: a namespace that is no name": (
         "routed",
         {"routed_router_name": "../router"},
-        ("namespaces.../router", "is no name for a namespace"),
+        ("namespaces.../router", "the name of a namespace has no '/'"),
     ),
     "routed: an MTU in words": ("routed", {"routed_mtu": "large"}, ("routed_mtu", "large")),
     "routed: an MTU that no veth has": ("routed", {"routed_mtu": 7}, ("mtu", "7")),
