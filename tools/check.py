@@ -258,13 +258,20 @@ def _scenarios(run: Run, names: Sequence[str]) -> None:
         "PATH": os.pathsep.join([str(commands), os.environ["PATH"]]),
     }
     program = [str(commands / "molecule"), "--base-config", "extensions/molecule/base.yml"]
+    own = {name: {**environment, "MOLECULE_EPHEMERAL_DIRECTORY": str(CACHE / "molecule" / name)} for name in names}
+    tests = [Command(f"scenario {name}", [*program, "test", "-s", name], own[name], ROOT) for name in names]
+    if len(tests) == 1:
+        passed = run.check(*tests[0])
+    else:
+        say(
+            f"\nAs many at a time as there are processors: {', '.join(names)}. Each shows what it said when it is done."
+        )
+        passed = run.check_together(tests, at_once=os.cpu_count() or 1)
     for name in names:
-        folder = CACHE / "molecule" / name
-        own = {**environment, "MOLECULE_EPHEMERAL_DIRECTORY": str(folder)}
-        if not run.check(f"scenario {name}", [*program, "test", "-s", name], own):
+        if not passed:
             # Whatever has stopped it, its machines end.
-            run.check(f"end of scenario {name}", [*program, "destroy", "-s", name], own, counts=False)
-        shutil.rmtree(folder, ignore_errors=True)
+            run.check(f"end of scenario {name}", [*program, "destroy", "-s", name], own[name], counts=False)
+        shutil.rmtree(CACHE / "molecule" / name, ignore_errors=True)
 
 
 def every_scenario() -> Sequence[str]:
@@ -421,9 +428,10 @@ class Run:
         say(f"--- {outcome}, {elapsed(started)}")
         return code == 0
 
-    def check_together(self, commands: Sequence[Command], counts: bool = True) -> bool:
-        """Run commands at the same time, and show what each one has said when it is done."""
-        with concurrent.futures.ThreadPoolExecutor(len(commands)) as pool, tempfile.TemporaryDirectory() as folder:
+    def check_together(self, commands: Sequence[Command], counts: bool = True, at_once: int | None = None) -> bool:
+        """Run commands at the same time, all or so many, and show what each one has said when it is done."""
+        workers = at_once or len(commands)
+        with concurrent.futures.ThreadPoolExecutor(workers) as pool, tempfile.TemporaryDirectory() as folder:
             outputs = [Path(folder) / str(number) for number in range(len(commands))]
             running = {pool.submit(_into, path, command): (path, command) for path, command in zip(outputs, commands)}
             started = time.monotonic()

@@ -107,6 +107,7 @@ cache_connection: ~/.cache/netns-inventory
 cache_timeout: 600
 """
 
+import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -172,8 +173,10 @@ class InventoryModule(BaseFileInventoryPlugin, Constructable, Cacheable):
             raise AnsibleParserError("topologies: is missing; without documents, say 'live: true'")
         machines = {name: self._connection(name) for name in self._machines()}
         labs: dict[str, dict[str, Topology]] = {}
+        folder = os.path.dirname(os.path.abspath(path))
         for file in self.get_option("topologies"):
-            parts = self._read(file)
+            # Ansible would look for it beside the playbook.
+            parts = self._read(os.path.join(folder, file))
             lab = next(iter(parts.values())).wanted.lab
             if lab in labs:
                 raise AnsibleParserError(f"{file}: there is another document of a lab {lab!r}")

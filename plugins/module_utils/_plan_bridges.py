@@ -19,6 +19,7 @@ from ._kernel import default_vlans, mark_of, smallest_mtu
 from ._model import (
     BRIDGE_DEFAULTS,
     FORWARD_DELAY,
+    HOST,
     MAX_PORTS,
     NO_VLANS,
     PORT_DEFAULTS,
@@ -277,6 +278,8 @@ class Bridges:
             link = self._planner.state.link(bridge_end)
             if end.namespace != bridge_end.namespace or end.interface not in bridge.ports or not link or not link.index:
                 continue
+            if _may_be_udevs(bridge_end):
+                return ""
             links = self._planner.state.namespaces[end.namespace].links
             known = any(name in links and links[name].mac for name in bridge.ports)
             is_taken = any(other.mac == link.mac for other in links.values() if other is not link)
@@ -291,8 +294,17 @@ class Bridges:
         links = self._planner.state.namespaces[end.namespace].links
         link = links[end.interface]
         macs = sorted(port.mac for port in links.values() if port.master == end.interface and port.mac)
-        if self._wanted.whole and wanted.mac is None and link.index and macs and link.mac not in macs:
+        is_ours = self._wanted.whole and wanted.mac is None and not _may_be_udevs(end)
+        if is_ours and link.index and macs and link.mac not in macs:
             self._planner.do(c.SetLink(end, mac=macs[0], before=(None, link.mac, None), path=wanted.path))
+
+
+def _may_be_udevs(end: Endpoint) -> bool:
+    """Whether udev may have given a bridge a MAC of its own, some time after it was made.
+
+    That is MACAddressPolicy=persistent, which systemd has for the bridges of the host: see systemd.link(5).
+    """
+    return end.namespace == HOST
 
 
 def _differing(wanted: dict[str, int], there: dict[str, int]) -> tuple[tuple[str, int], ...]:

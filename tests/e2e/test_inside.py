@@ -36,7 +36,7 @@ def inventory(folder: Path, document: Any, name: str = "lab", **options: Any) ->
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.yml").write_text(document if isinstance(document, str) else json.dumps(document))
     file = folder / f"{name}.netns.yml"
-    file.write_text(json.dumps({"plugin": "nslab.netns.namespaces", "topologies": [f"{folder}/{name}.yml"], **options}))
+    file.write_text(json.dumps({"plugin": "nslab.netns.namespaces", "topologies": [f"{name}.yml"], **options}))
     return str(file)
 
 

@@ -501,27 +501,27 @@ def test_a_copy_of_a_document_with_a_bridge_in_a_namespace_works() -> None:
 # --- the MAC of a bridge ----------------------------------------------------------------------------------------------
 
 
-def without_mac(*ends: str) -> Document:
+def without_mac(*ends: str, where: str = "b") -> Document:
     """A bridge without a MAC of its own, with these ports."""
     return {
         "name": "lab",
-        "namespaces": {"a": {}, "host": {"bridges": {"br0": {"ports": list(ends)}}}},
-        "links": [{"endpoints": [f"a:{end}", f"host:{end}"]} for end in ends],
+        "namespaces": {"a": {}, where: {"bridges": {"br0": {"ports": list(ends)}}}},
+        "links": [{"endpoints": [f"a:{end}", f"{where}:{end}"]} for end in ends],
     }
 
 
 def macs() -> tuple[str, set[str]]:
-    links = ip_json(None, "link")
+    links = ip_json("b", "link")
     bridge = next(link["address"] for link in links if link["ifname"] == "br0")
     return bridge, {link["address"] for link in links if link.get("master") == "br0"}
 
 
 def test_a_bridge_whose_mac_was_changed_gets_that_of_a_port() -> None:
     run(without_mac("e0", "e1"))
-    index = ip_json(None, "link", "show", "br0")[0]["ifindex"]
-    ip("link", "set", "br0", "address", "02:00:00:00:00:dd")
+    index = ip_json("b", "link", "show", "br0")[0]["ifindex"]
+    ip("-netns", "b", "link", "set", "br0", "address", "02:00:00:00:00:dd")
     predicted = run(without_mac("e0", "e1"), check=True)
-    assert [line.startswith("change link host:br0 mac 02:00:00:00:00:dd -> ") for line in predicted] == [True]
+    assert [line.startswith("change link b:br0 mac 02:00:00:00:00:dd -> ") for line in predicted] == [True]
     assert run(without_mac("e0", "e1")) == predicted
     assert run(without_mac("e0", "e1")) == []
     # It does not follow its ports any more, and is right nevertheless.
@@ -531,18 +531,29 @@ def test_a_bridge_whose_mac_was_changed_gets_that_of_a_port() -> None:
         assert run(without_mac(*ends)) == []
         bridge, ports = macs()
         assert bridge in ports or not ports
-    assert ip_json(None, "link", "show", "br0")[0]["ifindex"] == index
+    assert ip_json("b", "link", "show", "br0")[0]["ifindex"] == index
 
 
 def test_a_mac_that_has_left_the_document_goes() -> None:
-    run(bridged())
+    document = without_mac("e0", "e1")
+    document["namespaces"]["b"]["bridges"]["br0"]["mac"] = "02:00:00:00:00:b0"
+    run(document)
     assert macs()[0] == "02:00:00:00:00:b0"
-    document = bridged()
-    del document["namespaces"]["host"]["bridges"]["br0"]["mac"]
-    assert len(run(document)) == 1
-    assert run(document) == []
+    assert len(run(without_mac("e0", "e1"))) == 1
+    assert run(without_mac("e0", "e1")) == []
     bridge, ports = macs()
     assert bridge in ports
+
+
+def test_on_the_host_udev_may_choose_the_mac_of_a_bridge() -> None:
+    document = without_mac("e0", "e1", where="host")
+    run(document)
+    # As systemd-udevd does for each new bridge, some time after it was made.
+    ip("link", "set", "br0", "address", "02:00:00:00:00:dd")
+    assert run(document) == []
+    assert [line for line in run(without_mac("e2", where="host")) if " mac " in line] == []
+    assert run(without_mac("e2", where="host")) == []
+    assert ip_json(None, "link", "show", "br0")[0]["address"] == "02:00:00:00:00:dd"
 
 
 # --- what the kernel does not take ------------------------------------------------------------------------------------

@@ -7,8 +7,9 @@ set -eu
 
 look() {
     ip -details address | sed -E 's/^[0-9]+: //; s/valid_lft [0-9a-z]+ preferred_lft [0-9a-z]+//; s/[a-z_]+_timer +[0-9.]+//g'
-    ip route show table all
-    ip -6 route show table all
+    # Those of one prefix stand in the order in which their interfaces have come.
+    ip route show table all | sort
+    ip -6 route show table all | sort
     ip rule
     ip netns list
     nft -s list ruleset 2> /dev/null
