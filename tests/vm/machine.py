@@ -164,7 +164,8 @@ def _command(made_from: Image, port: int, wires: Mapping[int, str]) -> list[str]
     command = [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
         # A stock kernel of Debian hangs in the KVM of some machines, and others have none.
-        "-machine", "q35", "-accel", "tcg,thread=multi", "-smp", "2", "-m", "1024",
+        # One processor, so that as many machines as the one at hand has processors do not wait for each other.
+        "-machine", "q35", "-accel", "tcg,thread=multi", "-smp", "1", "-m", "1024",
         # The kernel of trixie panics with lesser processors. What is left out is slower than what is used in its place.
         "-cpu", "max,la57=off,avx=off,avx2=off",
         "-kernel", str(made_from.kernel), "-initrd", str(made_from.initrd),
