@@ -38,6 +38,7 @@ options:
         V(localhost) need not be in any. Of a document that has C(hosts), each machine has the namespaces of the host of its name.
       - A namespace has all variables of its machine that begin with C(ansible_), those of C(group_vars) and C(host_vars) beside the inventory included,
         but for those that say how to become another user. A password for C(sudo) is kept.
+      - Such a variable that is a template stays one of the machine, whose C(inventory_hostname) it means.
     type: list
     elements: str
     default: [localhost]
@@ -116,6 +117,7 @@ from typing import Any, NamedTuple
 from ansible.errors import AnsibleError, AnsibleParserError
 from ansible.inventory.helpers import get_group_vars
 from ansible.plugins.inventory import BaseFileInventoryPlugin, Cacheable, Constructable
+from ansible.template import trust_as_template
 from ansible.utils.vars import combine_vars
 from ansible.vars.plugins import get_vars_from_inventory_sources
 
@@ -240,7 +242,17 @@ class InventoryModule(BaseFileInventoryPlugin, Constructable, Cacheable):
             get_vars_from_inventory_sources(self.loader, sources, [host], "all"),
         ):
             found = combine_vars(found, variables)
-        return {key: value for key, value in found.items() if key.startswith("ansible_") and key not in _OF_BECOMING}
+        return {
+            key: self._of_machine(name, key, value)
+            for key, value in found.items()
+            if key.startswith("ansible_") and key not in _OF_BECOMING
+        }
+
+    def _of_machine(self, machine: str, key: str, value: Any) -> Any:
+        """A template is of the machine: what it says of an ``inventory_hostname`` means that one, and no namespace."""
+        if self.templar.is_template(value):
+            return trust_as_template(f"{{{{ hostvars[{machine!r}][{key!r}] }}}}")
+        return value
 
     # --- what stands -------------------------------------------------------------------------------------------------
 

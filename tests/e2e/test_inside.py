@@ -302,6 +302,17 @@ def test_names_that_collide_are_told_apart(ansible: Controller, tmp_path: Path) 
     assert "two" in str(hosts["routed/server@two"]["ansible_host"])
 
 
+def test_templates_of_machines_are_theirs(ansible: Controller, tmp_path: Path) -> None:
+    (tmp_path / "machines").write_text("one\ntwo\n")
+    group_vars = tmp_path / "group_vars"
+    group_vars.mkdir()
+    (group_vars / "all.yml").write_text("ansible_host: '{{ inventory_hostname }}.example.com'\n")
+    file = inventory(tmp_path, lab(), machines=["one", "two"])
+    task = that("ansible_host == netns_machine ~ '.example.com'", "netns_machine in inventory_hostname")
+    run = ansible.run([play("lab_routed", task)], "--inventory", str(tmp_path / "machines"), "--inventory", file)
+    assert run.succeeded().stdout.count(" ok=1 ") == 2 * len(ROUTED["namespaces"])
+
+
 @pytest.mark.parametrize(
     ("document", "options", "words"),
     [
