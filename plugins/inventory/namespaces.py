@@ -233,7 +233,11 @@ class InventoryModule(BaseFileInventoryPlugin, Constructable, Cacheable):
         if host is None:
             return {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         sources = getattr(self.inventory, "processed_sources", [])
-        groups = sorted(host.get_groups(), key=lambda group: (group.depth, group.priority, group.name))
+        # A group of an inventory is under "all" only when all inventories have been read.
+        groups = sorted(
+            {self.inventory.groups["all"], *host.get_groups()},
+            key=lambda group: (group.depth, group.priority, group.name),
+        )
         found: Variables = {"ansible_host": name}
         for variables in (
             get_group_vars(groups),

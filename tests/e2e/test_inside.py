@@ -302,14 +302,16 @@ def test_names_that_collide_are_told_apart(ansible: Controller, tmp_path: Path) 
     assert "two" in str(hosts["routed/server@two"]["ansible_host"])
 
 
-def test_templates_of_machines_are_theirs(ansible: Controller, tmp_path: Path) -> None:
-    (tmp_path / "machines").write_text("one\ntwo\n")
-    group_vars = tmp_path / "group_vars"
-    group_vars.mkdir()
-    (group_vars / "all.yml").write_text("ansible_host: '{{ inventory_hostname }}.example.com'\n")
-    file = inventory(tmp_path, lab(), machines=["one", "two"])
+@pytest.mark.parametrize("place", ["group_vars/all.yml", "all.yml"])
+def test_templates_of_machines_are_theirs(ansible: Controller, tmp_path: Path, place: str) -> None:
+    (tmp_path / "machines.yml").write_text("machines: {hosts: {one: {}, two: {}}}\n")
+    said = {"ansible_host": "{{ inventory_hostname }}.example.com"}
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / place).write_text(json.dumps(said if "/" in place else {"all": {"vars": said}}))
+    inventories = [str(tmp_path / "machines.yml"), inventory(tmp_path, lab(), machines=["machines"])]
+    inventories[1:1] = [] if "/" in place else [str(tmp_path / place)]
     task = that("ansible_host == netns_machine ~ '.example.com'", "netns_machine in inventory_hostname")
-    run = ansible.run([play("lab_routed", task)], "--inventory", str(tmp_path / "machines"), "--inventory", file)
+    run = ansible.run([play("lab_routed", task)], *(word for file in inventories for word in ("--inventory", file)))
     assert run.succeeded().stdout.count(" ok=1 ") == 2 * len(ROUTED["namespaces"])
 
 
