@@ -120,7 +120,7 @@ def trust(run: Run) -> None:
     environment = {"NSLAB_COUNTS": str(COUNTS)}
     title = f"Python {dotted(version)}, in numbers"
     # Where a link goes, the kernel waits for a grace period.
-    run.pytest(title, commands, ["tests/trust"], environment, on=THROWAWAY_HOST, workers=4)
+    run.pytest(title, commands, ["tests/trust"], environment, on=THROWAWAY_HOST, workers=6)
     for line in COUNTS.read_text().splitlines():
         what, number = json.loads(line)
         run.counts[what] = run.counts.get(what, 0) + number
