@@ -263,9 +263,7 @@ def _scenarios(run: Run, names: Sequence[str]) -> None:
     if len(tests) == 1:
         passed = run.check(*tests[0])
     else:
-        say(
-            f"\nAs many at a time as there are processors: {', '.join(names)}. Each shows what it said when it is done."
-        )
+        say(f"\nAs many at a time as there are processors, each shown when it is done: {', '.join(names)}")
         passed = run.check_together(tests, at_once=os.cpu_count() or 1)
     for name in names:
         if not passed:

@@ -278,13 +278,21 @@ class Bridges:
             link = self._planner.state.link(bridge_end)
             if end.namespace != bridge_end.namespace or end.interface not in bridge.ports or not link or not link.index:
                 continue
-            if _may_be_udevs(bridge_end):
+            if not self._has_mac_of_port(bridge_end, wanted):
                 return ""
             links = self._planner.state.namespaces[end.namespace].links
             known = any(name in links and links[name].mac for name in bridge.ports)
             is_taken = any(other.mac == link.mac for other in links.values() if other is not link)
-            return "" if wanted.mac or known or is_taken or not self._wanted.whole else link.mac
+            return "" if known or is_taken else link.mac
         return ""
+
+    def _has_mac_of_port(self, end: Endpoint, wanted: WantedLink) -> bool:
+        """Whether a bridge is to have the MAC of one of its ports.
+
+        On the host udev may give it one of its own, some time after it was made: that is MACAddressPolicy=persistent,
+        which systemd has for all bridges there (systemd.link(5)).
+        """
+        return self._wanted.whole and wanted.mac is None and end.namespace != HOST
 
     def _set_mac(self, end: Endpoint, wanted: WantedLink) -> None:
         """Give a bridge the MAC of a port: by itself it takes the lowest, until it has been changed.
@@ -294,17 +302,8 @@ class Bridges:
         links = self._planner.state.namespaces[end.namespace].links
         link = links[end.interface]
         macs = sorted(port.mac for port in links.values() if port.master == end.interface and port.mac)
-        is_ours = self._wanted.whole and wanted.mac is None and not _may_be_udevs(end)
-        if is_ours and link.index and macs and link.mac not in macs:
+        if self._has_mac_of_port(end, wanted) and link.index and macs and link.mac not in macs:
             self._planner.do(c.SetLink(end, mac=macs[0], before=(None, link.mac, None), path=wanted.path))
-
-
-def _may_be_udevs(end: Endpoint) -> bool:
-    """Whether udev may have given a bridge a MAC of its own, some time after it was made.
-
-    That is MACAddressPolicy=persistent, which systemd has for the bridges of the host: see systemd.link(5).
-    """
-    return end.namespace == HOST
 
 
 def _differing(wanted: dict[str, int], there: dict[str, int]) -> tuple[tuple[str, int], ...]:
