@@ -124,6 +124,8 @@ class Application:
         #: Where links should be that were moved, but did not get their other name.
         self._half_moved: set[Endpoint] = set()
         self._takes_back = False
+        #: What names stood for, and were given to, that were given to something else.
+        self._given: dict[str, set[int]] = {}
         #: What was found in the place of rules of translation, by namespace.
         self._iptables_before: dict[str, iptables.Before] = {}
         self._nftables_before: dict[str, str] = {}
@@ -136,8 +138,11 @@ class Application:
         Raises StepFailed after having taken back what was done.
         """
         library.require()
-        if tuple(self._known) != memory.recall(self._lab):
-            memory.rewrite(self._lab, self._known)
+        try:
+            if tuple(self._known) != memory.recall(self._lab):
+                memory.rewrite(self._lab, self._known)
+        except (NslabError, OSError) as error:
+            raise StepFailed("what the lab remembers", "", _words(error), []) from error
         for where, steps in itertools.groupby(self._plan.steps, _leaves_from):
             together = list(steps)
             if isinstance(together[0].change, c.SetService):
@@ -515,16 +520,17 @@ class Application:
         self._machine.restore_name(change.name)
 
     def _attach_namespace(self, change: c.AttachNamespace) -> None:
-        attached.note(change.name, self._machine.handle(change.name).inode)
+        given = attached.note(change.name, self._machine.handle(change.name).inode)
         try:
             self._machine.attach(change.name, change.kind, change.inode)
         except BaseException:
             attached.settle(change.name)
             raise
+        self._given[change.name] = given
 
     def _detach_namespace(self, change: c.DetachNamespace) -> None:
         self._machine.detach(change.name)
-        attached.settle(change.name)
+        attached.settle(change.name, self._given.pop(change.name))
 
     def _add_veth(self, change: c.AddVeth) -> None:
         here, there = change.ends

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from . import _namespaces as namespaces
 from ._lock import RUN_DIRECTORY, open_file, run_directory
@@ -58,9 +58,14 @@ def names() -> set[str]:
     return set(filter(_holds, found))
 
 
-def note(name: str, inode: int) -> None:
-    """Remember that a name is about to be given to somebody else's namespace; what it may still stand for as well."""
-    _write(name, sorted(({namespaces.inode_of(name)} & _inodes(name)) | {inode}))
+def note(name: str, inode: int) -> set[int]:
+    """Remember that a name is about to be given to somebody else's namespace; what it may still stand for as well.
+
+    Returns that: what the name has been given to already.
+    """
+    given = {namespaces.inode_of(name)} & _inodes(name)
+    _write(name, sorted(given | {inode}))
+    return given
 
 
 def _write(name: str, inodes: Iterable[int]) -> None:
@@ -73,9 +78,9 @@ def _write(name: str, inodes: Iterable[int]) -> None:
         os.close(folder)
 
 
-def settle(name: str) -> None:
-    """Keep of what is remembered of a name what still holds."""
-    if _holds(name):
+def settle(name: str, given: Collection[int] = ()) -> None:
+    """Keep of what is remembered of a name, or was when it was ``given`` to another one, what still holds."""
+    if _holds(name, given):
         _write(name, [namespaces.inode_of(name)])
         return
     if not _is_in_use():
@@ -94,9 +99,11 @@ def settle(name: str) -> None:
         os.close(directory)
 
 
-def _holds(name: str) -> bool:
+def _holds(name: str, given: Collection[int] = ()) -> bool:
     """Does a name stand for what it was given to? A symlink is somebody else's."""
-    return namespaces.inode_of(name) in _inodes(name) and not os.path.islink(f"{namespaces.RUN_DIRECTORY}/{name}")
+    return namespaces.inode_of(name) in {*_inodes(name), *given} and not os.path.islink(
+        f"{namespaces.RUN_DIRECTORY}/{name}"
+    )
 
 
 def _inodes(name: str) -> set[int]:

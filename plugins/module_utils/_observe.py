@@ -70,6 +70,7 @@ def observe(machine: Machine, wanted: Wanted) -> State:
         names=frozenset(entry.name for entry in entries if entry.inode and entry.name not in second_names),
     )
     _find_attachments(machine, wanted, state, {entry.name: entry for entry in entries})
+    earlier = _find_earlier(machine, wanted, state, entries)
     if wanted.prune or wanted.absent_namespaces:
         state.nodes = node.read_all()
         state.node_obstacles = {name: node.obstacle(name) for name, body in wanted.namespaces.items() if body.node}
@@ -103,6 +104,7 @@ def observe(machine: Machine, wanted: Wanted) -> State:
         names.update(dict.fromkeys(name for name in others if _concerns(machine, name, wanted.lab)))
     look = Look(machine, state, keys, wanted.lab)
     look.by_path = _speaks_of_devices(wanted)
+    look.at_what_leads_out(earlier)
     look.at(names)
     _find_devices(machine, wanted, look)
     if look.strays(wanted):
@@ -194,6 +196,18 @@ def _find_attachments(machine: Machine, wanted: Wanted, state: State, entries: d
             state.second_names.pop(name, None)
             state.second_names.update(dict.fromkeys(others, name))
             state.names -= set(others)
+
+
+def _find_earlier(machine: Machine, wanted: Wanted, state: State, entries: Sequence[namespaces.Entry]) -> list[str]:
+    """Open what names stand for that go over to others. Its own name is one that no namespace can have."""
+    found = []
+    elsewhere = {entry.inode for entry in entries if entry.name not in state.attachments}
+    elsewhere |= {attachment.inode for attachment in state.attachments.values()}
+    for name, there in state.attachments.items() if wanted.prune else ():
+        if there.inode and there.is_known and there.kind != "symlink" and there.current not in elsewhere:
+            found.append(f"{name}/earlier")
+            machine.adopt(namespaces.open_path(found[-1], f"{namespaces.RUN_DIRECTORY}/{name}"))
+    return found
 
 
 def _find_users(wanted: Wanted, state: State) -> None:
@@ -329,6 +343,19 @@ class Look:
                 if handle:
                     self.state.namespaces[name] = self._namespace(name, handle)
         self._pair()
+
+    def at_what_leads_out(self, names: Iterable[str]) -> None:
+        """Read of namespaces only the lab's links that lead out of them: veths, and VXLANs, of which there is one for
+        each number as long as a namespace lives, also when it has lost its name and something in it goes on.
+        """
+        for name in names:
+            namespace = self._namespace(name, self.machine.handle(name))
+            for interface in list(namespace.links):
+                raw = self.raw[Endpoint(name, interface)]
+                if raw.lower_nsid is None or lab_of(raw.alias) != self.lab:
+                    del namespace.links[interface], self.raw[Endpoint(name, interface)]
+            if namespace.links:
+                self.state.namespaces[name] = namespace
 
     def _namespace(self, name: str, handle: Handle) -> Namespace:
         session = self.machine.session(name)

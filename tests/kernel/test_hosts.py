@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from ansible_collections.nslab.netns.plugins.module_utils._errors import StepFailed
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, across, routed
 from applying import fail_each_call, failing_call, host_without_lab_traces, run
-from throwaway import Machine, differences, eventually, inside, ip, ip_json, kernel_has, ping, within
+from throwaway import Containers, Machine, differences, eventually, inside, ip, ip_json, kernel_has, ping, within
 
 pytestmark = pytest.mark.skipif(not kernel_has("vxlan"), reason="this kernel has no vxlan")
 
@@ -224,6 +225,36 @@ def test_a_node_moves_from_one_host_to_the_other(two: Two) -> None:
         assert two.ping(client, "1.1.1.1")[0]
     with two.on("vm2"):
         assert ip_json(None, "netns") == []
+
+
+@pytest.mark.parametrize("still", [False, True], ids=["ended", "still-there"])
+def test_a_container_that_was_started_anew(two: Two, monkeypatch: pytest.MonkeyPatch, still: bool) -> None:
+    """What the name stands for until now has the number of the link as long as it lives."""
+    containers = Containers()
+    document = split()
+    try:
+        with two.on("vm2"):
+            old, new = containers.start(), containers.start()
+        document["namespaces"]["vm2/client"]["attach"] = {"pid": old}
+        two.run(document)
+        if not still:
+            os.kill(old, 9)
+            eventually(lambda: not os.path.exists(f"/proc/{old}/ns/net"), "ended")
+        document["namespaces"]["vm2/client"]["attach"] = {"pid": new}
+        predicted = two.run(document, check=True)
+        if still:
+            with two.on("vm2"):
+                assert fail_each_call(monkeypatch, document, "vm2") > 10
+        else:
+            assert two.run(document) == predicted
+        assert f"change namespace client of an earlier one -> process {new} (cat)" in predicted["vm2"]
+        assert two.run(document) == {"vm1": [], "vm2": []}
+        assert two.ping("vm2/client", "1.1.1.1")[0]
+        with two.on("vm2"):
+            run(document, host="vm2", absent=True)
+            assert ip_json(None, "link", "show", "type", "vxlan") == []
+    finally:
+        containers.end()
 
 
 def test_it_goes_without_a_trace(two: Two) -> None:
