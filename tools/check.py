@@ -67,6 +67,9 @@ COUNTS = CACHE / "counts.jsonl"
 #: Targets of the stage integration that take about as long as all others.
 LONG_TARGETS = {"ns_link", "ns_route", "ns_snat", "topology", "veth"}
 
+#: Tests of tests/kernel that need what kernels of distributions have, and the machine's may lack.
+NEEDING_A_VM = ("kinds", "impairments", "rules", "hosts")
+
 #: So many lines of so many letters say at the end why a run of ansible-test has failed.
 MOST_COMPLAINTS = 5
 MOST_LETTERS = 300
@@ -193,32 +196,25 @@ def integration(run: Run) -> None:
             preparations.append(Command(f"Preparation of {title}", *test.prepare_integration(), test.tree))
             command, environment = test.integration(sorted(part))
             tests.append(Command(title, [THROWAWAY_HOST, *command], environment, test.tree))
-    if run.check_together(preparations, counts=False):
+    if not run.check_together(preparations, counts=False):
         for test in copies:
             test.compile_once()
         run.check_together(tests)
 
 
 def vm(run: Run) -> None:
-    """All roles on a virtual machine: the kernel and the packages of Debian 12, over ssh."""
-    _scenarios(run, ["default"])
+    """All roles on a virtual machine over ssh, and kernel tests on another one: Debian 12 as it is."""
+    _on_machines(run, _scenarios(["default"]), _kernel_tests(run, NEEDING_A_VM))
 
 
 def molecule(run: Run) -> None:
     """All scenarios on virtual machines."""
-    _scenarios(run, run.only or every_scenario())
+    _on_machines(run, _scenarios(run.only or every_scenario()))
 
 
 def kernel_vm(run: Run) -> None:
     """Kernel tests of what this machine's kernel may lack, and generated documents with it, on that of Debian 12."""
-    machine = [sys.executable, str(ROOT / "tests/vm/machine.py")]
-    name = "kernel"
-    tests = [f"tests/kernel/test_{part}.py" for part in ("kinds", "impairments", "rules", "hosts", "properties")]
-    try:
-        script = [sys.executable, str(ROOT / "tests/vm/kernel.py"), name, "--numprocesses=2"]
-        run.check(f"pytest {shlex.join(tests)}, on Debian 12", [*script, *tests, *run.pytest_arguments])
-    finally:
-        run.check("The end of the virtual machine", [*machine, "down", name], counts=False)
+    _on_machines(run, _kernel_tests(run, (*NEEDING_A_VM, "properties")))
 
 
 def integration_vm(run: Run) -> None:
@@ -248,7 +244,16 @@ def integration_targets() -> set[str]:
     return {name for name in targets if not name.startswith("setup_")}
 
 
-def _scenarios(run: Run, names: Sequence[str]) -> None:
+class OnMachines(NamedTuple):
+    """A command that starts virtual machines, and the one that ends them, whatever has become of it."""
+
+    test: Command
+    end: Command
+    #: What is left then.
+    folder: Path | None = None
+
+
+def _scenarios(names: Sequence[str]) -> list[OnMachines]:
     commands = venv("molecule", newest_controller(), ["molecule"])
     environment = {
         "ANSIBLE_COLLECTIONS_PATH": str(collection_tree()),
@@ -258,18 +263,41 @@ def _scenarios(run: Run, names: Sequence[str]) -> None:
         "PATH": os.pathsep.join([str(commands), os.environ["PATH"]]),
     }
     program = [str(commands / "molecule"), "--base-config", "extensions/molecule/base.yml"]
-    own = {name: {**environment, "MOLECULE_EPHEMERAL_DIRECTORY": str(CACHE / "molecule" / name)} for name in names}
-    tests = [Command(f"scenario {name}", [*program, "test", "-s", name], own[name], ROOT) for name in names]
-    if len(tests) == 1:
-        passed = run.check(*tests[0])
-    else:
-        say(f"\nAs many at a time as there are processors, each shown when it is done: {', '.join(names)}")
-        passed = run.check_together(tests, at_once=os.cpu_count() or 1)
+    found = []
     for name in names:
-        if not passed:
-            # Whatever has stopped it, its machines end.
-            run.check(f"end of scenario {name}", [*program, "destroy", "-s", name], own[name], counts=False)
-        shutil.rmtree(CACHE / "molecule" / name, ignore_errors=True)
+        folder = CACHE / "molecule" / name
+        own = {**environment, "MOLECULE_EPHEMERAL_DIRECTORY": str(folder)}
+        test = Command(f"scenario {name}", [*program, "test", "-s", name], own, ROOT)
+        end = Command(f"end of scenario {name}", [*program, "destroy", "-s", name], own, ROOT)
+        found.append(OnMachines(test, end, folder))
+    return found
+
+
+def _kernel_tests(run: Run, parts: Sequence[str]) -> list[OnMachines]:
+    name = "kernel"
+    tests = [f"tests/kernel/test_{part}.py" for part in parts]
+    script = [sys.executable, str(ROOT / "tests/vm/kernel.py"), name, "--numprocesses=2"]
+    test = Command(f"pytest {shlex.join(tests)}, on Debian 12", [*script, *tests, *run.pytest_arguments], {}, ROOT)
+    end = [sys.executable, str(ROOT / "tests/vm/machine.py"), "down", name]
+    return [OnMachines(test, Command("the end of its machine", end, {}, ROOT))]
+
+
+def _on_machines(run: Run, *together: Sequence[OnMachines]) -> None:
+    """As many at a time as there are processors: an emulated machine keeps one busy."""
+    whole = [one for several in together for one in several]
+    tests = [one.test for one in whole]
+    if len(tests) == 1:
+        failed = [] if run.check(*tests[0]) else tests
+    else:
+        titles = ", ".join(test.title for test in tests)
+        say(f"\nAs many at a time as there are processors, each shown when it is done: {titles}")
+        failed = run.check_together(tests, at_once=os.cpu_count() or 1)
+    for one in whole:
+        # A scenario that has passed has ended its machines.
+        if one.test in failed or one.folder is None:
+            run.check(*one.end, counts=False)
+        if one.folder:
+            shutil.rmtree(one.folder, ignore_errors=True)
 
 
 def every_scenario() -> Sequence[str]:
@@ -277,12 +305,11 @@ def every_scenario() -> Sequence[str]:
 
 
 STAGES: dict[str, Callable[[Run], None]] = {
-    stage.__name__: stage for stage in (lint, planner, engine, trust, oldest, e2e, sanity, units, integration)
+    stage.__name__: stage for stage in (lint, planner, engine, trust, oldest, e2e, sanity, units, integration, vm)
 }
 
 #: The stages that run only when they are named.
 NAMED_ONLY: dict[str, Callable[[Run], None]] = {
-    "vm": vm,
     "molecule": molecule,
     "kernel-vm": kernel_vm,
     "integration-vm": integration_vm,
@@ -426,14 +453,19 @@ class Run:
         say(f"--- {outcome}, {elapsed(started)}")
         return code == 0
 
-    def check_together(self, commands: Sequence[Command], counts: bool = True, at_once: int | None = None) -> bool:
-        """Run commands at the same time, all or so many, and show what each one has said when it is done."""
+    def check_together(
+        self, commands: Sequence[Command], counts: bool = True, at_once: int | None = None
+    ) -> list[Command]:
+        """Run commands at the same time, all or so many, and show what each one has said when it is done.
+
+        Returns those that have failed.
+        """
         workers = at_once or len(commands)
         with concurrent.futures.ThreadPoolExecutor(workers) as pool, tempfile.TemporaryDirectory() as folder:
             outputs = [Path(folder) / str(number) for number in range(len(commands))]
             running = {pool.submit(_into, path, command): (path, command) for path, command in zip(outputs, commands)}
             started = time.monotonic()
-            all_passed = True
+            failed = []
             for done in concurrent.futures.as_completed(running):
                 path, command = running[done]
                 say(f"\n--- {command.title}")
@@ -444,8 +476,8 @@ class Run:
                 self.passed += counts and code == 0
                 if code:
                     self.fail(command.title, *_complaints(path))
-                all_passed = all_passed and code == 0
-        return all_passed
+                    failed.append(command)
+        return failed
 
     def fail(self, *words: str) -> None:
         """Count a failure, which reads so at the end."""
