@@ -17,6 +17,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -276,12 +277,35 @@ def inode_of(pid: int) -> int:
 # Facts to wait for
 
 
-def eventually(fact: Callable[[], bool], what: str, seconds: float = 30) -> None:
-    """Look again and again until a fact is there. What the kernel does in the background takes its time."""
+def eventually(
+    fact: Callable[[], bool], what: str, seconds: float = 30, seen: Callable[[], object] | None = None
+) -> None:
+    """Look again and again until a fact is there. What the kernel does in the background takes its time.
+
+    ``seen`` says what is there instead.
+    """
     deadline = time.monotonic() + seconds
     while not fact():
-        assert time.monotonic() < deadline, f"waited {seconds:g} s for this: {what}"
+        if time.monotonic() > deadline:
+            instead = f"; there is {seen()}" if seen else ""
+            raise AssertionError(f"waited {seconds:g} s for this: {what}{instead}")
         time.sleep(_PAUSE_SECONDS)
+
+
+@contextlib.contextmanager
+def deadline(what: str, seconds: float = 60) -> Iterator[None]:
+    """End what would wait for something that never comes."""
+
+    def end(_number: int, _frame: object) -> None:
+        raise AssertionError(f"after {seconds:g} s this was still not done: {what}")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def ping(namespace: str | None, to: str, wait_seconds: int = 5) -> tuple[bool, str]:

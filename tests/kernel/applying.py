@@ -10,6 +10,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,7 +31,7 @@ from ansible_collections.nslab.netns.plugins.module_utils._errors import KernelE
 from ansible_collections.nslab.netns.plugins.module_utils._netlink.session import Session
 from ansible_collections.nslab.netns.plugins.module_utils._plan import Plan
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
-from throwaway import differences, snapshot, without
+from throwaway import differences, eventually, snapshot, without
 
 
 def run(
@@ -141,6 +142,35 @@ def failing_call(monkeypatch: pytest.MonkeyPatch, number: int, error: Exception 
                 usual = NslabError("injected")
             patch.setattr(owner, name, failing(getattr(owner, name), usual))
         yield calls
+
+
+class Rendezvous:
+    """A lab with three services, each of which ends when all have been asked to: who waits for one has to kill it."""
+
+    names = ("one", "three", "two")
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir()
+        services = {name: {"command": ["sh", "-c", self._script(name)]} for name in self.names}
+        self.document: Document = {"name": "lab", "namespaces": {"server": {"services": services}}}
+
+    def _script(self, name: str) -> str:
+        asked = " && ".join(f"[ -e {self._folder}/asked-{other} ]" for other in self.names)
+        # The shell itself makes the files: whatever it calls is asked to end as well.
+        trap = f"trap ': > {self._folder}/asked-{name}' TERM; : > {self._folder}/ready-{name}"
+        return f"{trap}; until {asked}; do sleep 0.1; done; : > {self._folder}/ended-{name}"
+
+    def run(self) -> None:
+        run(self.document)
+        eventually(lambda: self._found("ready") == list(self.names), "all of them")
+
+    def ended(self) -> list[str]:
+        """Those that have ended by themselves."""
+        return self._found("ended")
+
+    def _found(self, what: str) -> list[str]:
+        return sorted(path.name.partition("-")[2] for path in self._folder.glob(f"{what}-*"))
 
 
 def outcome(document: Document, host: str | None = None) -> StepFailed | None:
