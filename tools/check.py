@@ -305,11 +305,12 @@ def every_scenario() -> Sequence[str]:
 
 
 STAGES: dict[str, Callable[[Run], None]] = {
-    stage.__name__: stage for stage in (lint, planner, engine, trust, oldest, e2e, sanity, units, integration, vm)
+    stage.__name__: stage for stage in (lint, planner, engine, trust, oldest, e2e, sanity, units, integration)
 }
 
 #: The stages that run only when they are named.
 NAMED_ONLY: dict[str, Callable[[Run], None]] = {
+    "vm": vm,
     "molecule": molecule,
     "kernel-vm": kernel_vm,
     "integration-vm": integration_vm,
