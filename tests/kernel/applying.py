@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +34,9 @@ from ansible_collections.nslab.netns.plugins.module_utils._plan import Plan
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from throwaway import differences, eventually, snapshot, without
 
+#: Settings of a bridge that its spanning tree hides at times.
+_HIDDEN = re.compile(r" (ageing_time|forward_delay) \S+")
+
 
 def run(
     document: Document,
@@ -54,6 +58,23 @@ def run(
 
 def words(planned: Plan) -> list[str]:
     return list(map(str, described(planned)))
+
+
+def visible(planned: Plan, standing: Document | None = None) -> list[str]:
+    """The changes without what the spanning tree of a bridge hides at times, from one run and not from the next one.
+
+    ``standing`` is the document that stands.
+    """
+    return [str(change) for change in (_visible(change, standing or {}) for change in described(planned)) if change]
+
+
+def _visible(change: Description, standing: Document) -> Description | None:
+    bridge = standing.get("namespaces", {}).get(change.namespace, {}).get("bridges", {}).get(change.name, {})
+    if (change.action, change.object) != ("change", "bridge") or not bridge.get("stp"):
+        return change
+    before, now = (_HIDDEN.sub("", text) for text in (change.before, change.after))
+    is_nothing = now == f"bridge {change.namespace}:{change.name}"
+    return None if is_nothing else change._replace(before=before, after=now)
 
 
 def described(planned: Plan) -> list[Description]:

@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
 
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
-from ansible_collections.nslab.netns.plugins.module_utils._changes import Description
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_topology
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, documents
-from applying import described
+from applying import visible
 from counting import count
 from generating import generated, telling
 from hypothesis import given
@@ -42,24 +40,9 @@ BYSTANDER: Document = {
 }
 
 
-#: Settings of a bridge that its spanning tree hides at times.
-_HIDDEN = re.compile(r" (ageing_time|forward_delay) \S+")
-
-
 def apply(document: Document, check: bool = False, absent: bool = False, after: Document | None = None) -> list[str]:
     """The changes; ``after`` is the document that stands: its spanning trees may start to hide something meanwhile."""
-    changes = described(engine.run(read_topology(document, absent=absent).wanted, check=check))
-    return [str(change) for change in (_without_hidden(change, after) for change in changes) if change]
-
-
-def _without_hidden(change: Description, standing: Document | None) -> Description | None:
-    body = (standing or {}).get("namespaces", {}).get(change.namespace, {})
-    bridge = body.get("bridges", {}).get(change.name, {})
-    if (change.action, change.object) != ("change", "bridge") or not bridge.get("stp"):
-        return change
-    before, now = (_HIDDEN.sub("", text) for text in (change.before, change.after))
-    is_nothing = now == f"bridge {change.namespace}:{change.name}"
-    return None if is_nothing else change._replace(before=before, after=now)
+    return visible(engine.run(read_topology(document, absent=absent).wanted, check=check), after)
 
 
 class _Chain:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 
 HOST = "host"
+LYING_KINDS = ("vlan", "macvlan", "ipvlan", "vxlan", "vrf")
 KERNEL_ROUTES = ("local", "broadcast", "anycast", "multicast")
 ADDRESS_WORDS = ("secondary", "nodad", "noprefixroute", "deprecated", "home", "mngtmpaddr")
 ROUTE_WORDS = (
@@ -38,6 +39,7 @@ def main() -> None:
     names = namespaces()
     for name in [HOST, *names]:
         links(name)
+        qdiscs(name)
         routes(name)
         rules(name)
         sysctls(name)
@@ -64,8 +66,9 @@ def namespaces() -> list[str]:
 def links(name: str) -> None:
     for link in ip(name, "-details", "address", "show"):
         kind = link.get("linkinfo", {}).get("info_kind", "")
+        data = json.dumps(link["linkinfo"].get("info_data"), sort_keys=True) if kind in LYING_KINDS else ""
         state = "up" if "UP" in link["flags"] else "down"
-        words = [f"mtu {link['mtu']}", link.get("address", ""), state, kind, f"peer {link.get('link_index')}"]
+        words = [f"mtu {link['mtu']}", link.get("address", ""), state, kind, f"peer {link.get('link_index')}", data]
         say(name, "link", link["ifindex"], link["ifname"], *words, f"alias {link.get('ifalias', '')!r}")
         for address in link["addr_info"]:
             # The kernel makes it of the MAC address (RFC 4291, appendix A).
@@ -75,6 +78,14 @@ def links(name: str) -> None:
             label = address.get("label", "")
             text = f"{address['local']}/{address['prefixlen']}"
             say(name, "address", link["ifname"], text, address["scope"], label, *flags)
+
+
+def qdiscs(name: str) -> None:
+    """Those that somebody has set; the kernel's own have no handle."""
+    for qdisc in run_json(name, "tc", "qdisc", "show"):
+        if qdisc["handle"] != "0:":
+            qdisc.get("options", {}).pop("seed", None)
+            say(name, "qdisc", json.dumps(qdisc, sort_keys=True))
 
 
 def routes(name: str) -> None:
@@ -119,7 +130,12 @@ def firewall(name: str) -> None:
 
 
 def ip(name: str, *arguments: str) -> list[dict]:
-    answer = subprocess.run([*inside(name), "ip", "-json", *arguments], capture_output=True, text=True, check=True)
+    return run_json(name, "ip", *arguments)
+
+
+def run_json(name: str, program: str, *arguments: str) -> list[dict]:
+    command = [*inside(name), program, "-json", *arguments]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
     return [entry for entry in json.loads(answer.stdout or "[]") if entry]
 
 
