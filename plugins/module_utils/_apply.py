@@ -38,7 +38,7 @@ from ._errors import KernelError, NoNamespace, NslabError, StepFailed
 from ._impairment import NO_NETEM
 from ._kernel import unfollowed
 from ._machine import Machine
-from ._model import BIRTH_GROUP, IPV6_MIN_MTU, NO_VLANS, Endpoint, Remembered, Route, State, lab_of
+from ._model import BIRTH_GROUP, IPV6_MIN_MTU, NO_MAC, NO_VLANS, Endpoint, Remembered, Route, State, lab_of
 from ._nat import IPTABLES
 from ._netlink import conf, decode, encode, library, qdiscs, rules
 from ._netlink.session import Session
@@ -383,7 +383,7 @@ class Application:
                 session = self._machine.session(end.namespace)
                 link = decode.link(session, index=self._index(end))
                 if link and (link.mtu, link.mac) != (mtu, mac):
-                    encode.set_link(session, link.ifindex, mtu=mtu, mac=mac)
+                    encode.set_link(session, link.ifindex, mtu=mtu, mac=link.mac if mac == NO_MAC else mac)
             except (NslabError, OSError) as error:
                 yield f"link {end} mtu {mtu} mac {mac}: {_words(error)}"
 
@@ -538,7 +538,13 @@ class Application:
         session = self._machine.session(here.namespace)
         peer_fd = self._machine.handle(there.namespace).fd
         group = BIRTH_GROUP if any(change.aliases) else 0
-        encode.add_veth(session, here.interface, there.interface, peer_fd, settings, group)
+        try:
+            encode.add_veth(session, here.interface, there.interface, peer_fd, settings, group)
+        except KernelError as error:
+            if not _may_be_for_its_index(error, *change.indexes):
+                raise
+            settings = list(zip(change.mtus, change.macs, (0, 0)))
+            encode.add_veth(session, here.interface, there.interface, peer_fd, settings, group)
         try:
             # The kernel says of each end also the index of the other.
             self._indexes[there.namespace][there.interface] = self._learn_index(here, "made").lower
@@ -555,7 +561,12 @@ class Application:
         session, name = self._machine.session(change.end.namespace), change.end.interface
         group = BIRTH_GROUP if change.alias else 0
         with _saying_what_the_kernel_lacks():
-            encode.add_bridge(session, name, dict(change.settings), change.mac, change.ifindex, group)
+            try:
+                encode.add_bridge(session, name, dict(change.settings), change.mac, change.ifindex, group)
+            except KernelError as error:
+                if not _may_be_for_its_index(error, change.ifindex):
+                    raise
+                encode.add_bridge(session, name, dict(change.settings), change.mac, 0, group)
         try:
             index = self._learn_index(change.end, "made").ifindex
             if change.alias:
@@ -575,9 +586,9 @@ class Application:
             try:
                 self._send_in_time(change, where, index)
             except KernelError as error:
-                if where == namespace or not change.ifindex or error.number not in (errno.EEXIST, errno.EBUSY):
+                if not _may_be_for_its_index(error, change.ifindex):
                     raise
-                self._send_link(change, where, self._free_index(where, namespace))
+                self._send_link(change, where, 0 if where == namespace else self._free_index(where, namespace))
         session = self._machine.session(namespace)
         try:
             index = self._learn_index(change.end, "made").ifindex
@@ -870,6 +881,11 @@ def _is_of_nothing(change: c.Change, error: Exception) -> bool:
 
 def _is_undone_by_removal(step: c.Step) -> bool:
     return bool(step.undo) and all(isinstance(change, c.RemoveLink) for change in step.undo)
+
+
+def _may_be_for_its_index(error: KernelError, *indexes: int) -> bool:
+    """Is a link not made, perhaps, because another one has the index that it had? One that came home, for instance."""
+    return any(indexes) and error.number in (errno.EEXIST, errno.EBUSY)
 
 
 def _await_source(session: Session, source: str) -> None:

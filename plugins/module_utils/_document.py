@@ -78,7 +78,7 @@ def read_topology(document: Any, absent: bool = False, host: str | None = None) 
         return Topology(Wanted(lab=lab, prune=True, whole=True), [], {})
     if "" in parts:
         return parts[""]
-    if host is None:
+    if not host:
         text = f"is missing: which of the document's hosts this machine is, {enumeration(sorted(parts), 'or')}"
         raise InvalidInput([Problem("host", text)])
     if host in parts:

@@ -129,7 +129,7 @@ def _ipvlan(reader: Reader, value: Any, _link: WantedLink, namespace: str, path:
 
 def _vxlan(reader: Reader, value: Any, _link: WantedLink, namespace: str, path: str) -> Kind:
     body = _body(reader, "vxlan", value, path, ("link", "link_netns"))
-    if not body:
+    if not isinstance(value, Mapping):
         return kind("vxlan", {})
     said = _settings(reader, "vxlan", body, path)
     lower = _lower(reader, body.get("link"), namespace, f"{path}.link")
@@ -149,8 +149,8 @@ def _vxlan(reader: Reader, value: Any, _link: WantedLink, namespace: str, path: 
         reader.problem(f"{path}.group", "packets go to one 'remote' or to a 'group', not to both")
     if said.get("group") and not lower:
         reader.problem(f"{path}.link", "is missing: a 'group' is joined on an interface")
-    families = {":" in str(said[key]) for key in ("remote", "group", "local") if said.get(key)}
-    if len(families) > 1:
+    to = str(said.get("remote") or said.get("group") or "")
+    if to and said.get("local") and (":" in to) != (":" in str(said["local"])):
         reader.problem(f"{path}.local", f"{show(body['local'])} is of another IP version than what the packets go to")
     return kind("vxlan", said, lower, netns if netns != namespace else "")
 

@@ -213,13 +213,15 @@ def complete_ends(reader: Reader, parts: Mapping[str, Part], crossings: Sequence
         link.impairment = link.impairment or WantedImpairment(NO_IMPAIRMENT, link.path)
         link.purge = True
     for place in spanning:
-        link = _link_at(parts, place)
-        if link.mtu is not None and link.mtu > hosts.mtu:
+        # What lies on a link of the host may lie on one of which the document says nothing.
+        namespace = parts[place.host].wanted.namespaces.get(place.end.namespace)
+        said = namespace.links.get(place.end.interface) if namespace else None
+        if said and said.mtu is not None and said.mtu > hosts.mtu:
             text = (
-                f"{link.mtu} is more than gets through to the other hosts on its network segment, {hosts.mtu}: "
+                f"{said.mtu} is more than gets through to the other hosts on its network segment, {hosts.mtu}: "
                 f"VXLAN takes {hosts.headroom} of the MTU {hosts.underlay_mtu} ('underlay.mtu') between them"
             )
-            reader.problem(f"{link.path}.mtu", text)
+            reader.problem(f"{said.path}.mtu", text)
 
 
 # --- between hosts ---------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from ._model import (
     LOOPBACK_MTU,
     MAIN_TABLE,
     MIN_MTU,
+    NO_MAC,
     PORT_DEFAULTS,
     Address,
     Endpoint,
@@ -83,7 +84,7 @@ def _add_namespace(state: State, change: c.AddNamespace) -> list[c.Change]:
 
 def new_namespace(name: str, alias: str = "") -> Namespace:
     """A namespace as it is made: with ``lo`` up, which has the addresses that the kernel gives it."""
-    loopback = Link("lo", 1, "loopback", LOOPBACK_MTU, "00:00:00:00:00:00", up=True, alias=alias)
+    loopback = Link("lo", 1, "loopback", LOOPBACK_MTU, NO_MAC, up=True, alias=alias)
     loopback.kernel_addresses = (Address("127.0.0.1/8", scope="host"), Address("::1/128", scope="host"))
     return Namespace(name, links={"lo": loopback}, rules=list(NEW_RULES))
 
@@ -298,7 +299,9 @@ def _remove_link(state: State, change: c.RemoveLink) -> list[c.Change]:
     if link.kind == "bridge":
         # A kernel that lacks a setting (VLANs) takes not even its default.
         settings = tuple((name, value) for name, value in link.bridge.items() if value != BRIDGE_DEFAULTS[name])
-        undo.append(c.AddBridge(change.end, settings, link.mac, link.alias, link.index))
+        # A bridge that has lost its last port has none, and none can be given to one.
+        mac = "" if link.mac == NO_MAC else link.mac
+        undo.append(c.AddBridge(change.end, settings, mac, link.alias, link.index))
         if tuple(sorted(link.vlans)) != default_vlans(link):
             undo.append(c.SetVlans(change.end, link.vlans, default_vlans(link), of_bridge=True))
         undo += freed

@@ -46,6 +46,9 @@ DEFAULT_METRIC_V6 = 1024
 #: addrconf_prefix_route() gives the route of an address's prefix this one (IP6_RT_PRIO_ADDRCONF).
 CONNECTED_METRIC_V6 = 256
 
+#: What loopbacks have, and bridges that have lost their last port (br_stp_recalculate_bridge_id()).
+NO_MAC = "00:00:00:00:00:00"
+
 #: The MTU that the kernel gives a new veth and the one that it gives a loopback device.
 DEFAULT_MTU = 1500
 LOOPBACK_MTU = 65536

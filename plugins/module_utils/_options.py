@@ -13,7 +13,7 @@ from typing import Any, Callable
 
 from ._document import Topology, read_lab_name, read_topology
 from ._document_hosts import AnyHosts, Hosts, Part
-from ._document_interfaces import check_devices, read_bridge, read_device, read_interface, read_ports
+from ._document_interfaces import check_devices, read_bridge, read_interface, read_ports
 from ._document_kinds import check_kinds
 from ._document_links import check_layer2
 from ._document_nat import read_dnat, read_snat
@@ -199,7 +199,7 @@ def ns_link(options: Options) -> Wanted:
     reader = Reader()
     wanted = _wanted(reader, options)
     end = _end(reader, options, "")
-    settings = {key: options.get(key) for key in ("addresses", "mtu", "mac", "up", "impairment", *_KINDS)}
+    settings = {key: options.get(key) for key in ("device", "addresses", "mtu", "mac", "up", "impairment", *_KINDS)}
     link = read_interface(reader, end.interface, settings, "", end.namespace)
     if options.get("state") == "absent":
         wanted.absent_devices = [end]
@@ -209,10 +209,7 @@ def ns_link(options: Options) -> Wanted:
     if link.purge and options["addresses"] is None:
         reader.problem("addresses", "is missing: 'purge' removes what is not in it; write '[]' to remove all")
     wanted.namespaces[end.namespace] = WantedNamespace(end.namespace, "namespace", links={end.interface: link})
-    if options.get("device") is not None:
-        link.device = read_device(reader, options["device"], "device")
-        if link.name == "lo":
-            reader.problem("name", "lo is every namespace's own loopback, no device that can be moved")
+    if link.device:
         check_devices(reader, wanted)
     if link.kind:
         check_kinds(reader, wanted)

@@ -97,9 +97,18 @@ def parse(text: str) -> Record:
     """The record that a text is. Raises NslabError."""
     try:
         record = Record(**json.loads(text))
-        if not isinstance(record.options["topology"], dict):
+        options, topology = record.options, record.options["topology"]
+        namespaces = topology.get("namespaces") or {}
+        is_right = (
+            all(isinstance(getattr(record, name), str) for name in ("lab", "boot", "version", "engine", "python"))
+            and isinstance(record.device_timeout, (int, float))
+            and all(isinstance(options[name], bool) for name in ("adopt", "strict"))
+            and isinstance(options.get("host", ""), str)
+            and all(isinstance(body or {}, dict) for body in namespaces.values())
+        )
+        if not is_right:
             raise TypeError
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise NslabError("it is no document that nslab.netns.persist has written") from error
     return record
 
@@ -185,6 +194,9 @@ def _early(record: Record) -> str:
         f"Before=network-pre.target {' '.join(_CONTAINERS)} shutdown.target",
         "Conflicts=shutdown.target",
     ]
+    if record.has_services:
+        # They come with it also when it is only started later, after it has failed in the boot.
+        lines.append(f"Wants={services_unit(record.lab)}")
     return _unit(record, "Lab {}", lines, [*settle, *_start(record, "--without-services")])
 
 
@@ -252,7 +264,6 @@ def facts() -> list[dict[str, Any]]:
             found.append({"name": lab, "problem": str(error)})
             continue
         if record:
-            missing = _missing(record)
             found.append(
                 {
                     "name": lab,
@@ -261,11 +272,20 @@ def facts() -> list[dict[str, Any]]:
                     "python": record.python,
                     "boot": record.boot,
                     "units": list(units(record)),
-                    "problem": f"{missing} is missing or not as it was; persist the lab anew" if missing else None,
+                    "problem": _problem(record) or None,
                 }
             )
     empty = dict.fromkeys(("version", "engine", "python", "boot"))
     return [{**empty, "units": [], **fact} for fact in found]
+
+
+def _problem(record: Record) -> str:
+    """Why the lab cannot come back as its document says; empty if it can."""
+    try:
+        missing = _missing(record)
+    except NslabError as error:
+        return f"{error}; persist the lab anew"
+    return f"{missing} is missing or not as it was; persist the lab anew" if missing else ""
 
 
 def _missing(record: Record) -> str:
@@ -289,16 +309,13 @@ def compared(lab: str, topology: Mapping[str, Any], host: str | None = None) -> 
     if record is None:
         return None
     problem = f"the engine is of version {record.version}, and this is {VERSION}" if record.version != VERSION else ""
-    missing = _missing(record)
-    if missing:
-        problem = f"{missing} is missing or not as it was"
     return {
         "version": record.version,
         "differences": [
             *(["host"] if record.options.get("host") != host else []),
             *differences(record.options["topology"], {"name": lab, **topology}),
         ],
-        "problem": problem or None,
+        "problem": _problem(record) or problem or None,
     }
 
 

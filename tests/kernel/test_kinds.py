@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _facts, _options
-from ansible_collections.nslab.netns.plugins.module_utils._errors import StepFailed
+from ansible_collections.nslab.netns.plugins.module_utils._errors import InvalidInput, StepFailed
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from applying import fail_each_call, failing_call, host_without_lab_traces, module, refused, run
 from throwaway import differences, ip, ip_json, kernel_has, within
@@ -36,7 +36,7 @@ def lab(**interfaces: Any) -> Document:
 
 
 def details(namespace: str, name: str) -> Any:
-    (link,) = ip_json(namespace, "-details", "link", "show", "dev", name)
+    (link,) = ip_json(namespace or None, "-details", "link", "show", "dev", name)
     return link
 
 
@@ -395,3 +395,44 @@ def test_ports_follow_the_default_vlan(host: None, monkeypatch: pytest.MonkeyPat
     run(document)
     assert run(document) == []
     assert vlans("a", "eth0") == vlans("a", "br0") == [(1, ["PVID", "Egress Untagged"])]
+
+
+def test_the_module_makes_one_thing_of_an_interface() -> None:
+    options = {"lab": None, "name": "x", "namespace": "a", "addresses": None, "purge": False}
+    with pytest.raises(InvalidInput, match=r"^macvlan: an interface is one thing: leave out all but one of"):
+        _options.ns_link({**options, "macvlan": {"link": "host:v0"}, "device": {"name": "v0"}})
+
+
+def late_failure(document: Document) -> Document:
+    """With something that this host refuses only when it is done: a service whose program is not there."""
+    document["namespaces"]["a"]["services"] = {"no": {"command": "/nowhere/to-be-found"}}
+    return document
+
+
+def test_what_has_its_index_meanwhile_does_not_hinder_the_way_back(host: None) -> None:
+    document: Document = {
+        "name": "lab",
+        "namespaces": {"a": {"interfaces": {"k0": {"macvlan": {"link": "e2"}}}}},
+        "links": [{"endpoints": ["a:e2", "a:e0"]}],
+    }
+    run(document)
+    other: Document = {"name": "lab", "namespaces": {"a": {}}, "links": [{"endpoints": ["host:e2", "a:e0"]}]}
+    with pytest.raises(StepFailed) as failed:
+        run(late_failure(other))
+    assert not failed.value.remains
+    assert run(document, check=True) == []
+
+
+def test_a_bridge_that_has_lost_its_last_port_comes_back(host: None) -> None:
+    run(
+        {
+            "name": "lab",
+            "namespaces": {"a": {}, "host": {"bridges": {"br0": {"ports": ["e0"]}}}},
+            "links": [{"endpoints": ["host:e0", "a:e0"]}],
+        }
+    )
+    ip("link", "delete", "e0")
+    with pytest.raises(StepFailed) as failed:
+        run(late_failure({"name": "lab", "namespaces": {"a": {}}}))
+    assert not failed.value.remains
+    assert details("", "br0")

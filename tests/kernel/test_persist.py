@@ -305,6 +305,29 @@ def test_what_others_say_of_it(host: None) -> None:
     assert "the engine is of version 0.0.9" in found["problem"]
     UNIT.unlink()
     assert f"{UNIT} is missing" in str(_persisted.facts()[0]["problem"])
+    UNIT.symlink_to("/dev/null")  # as `systemctl mask` would leave it
+    for problem in (_persisted.facts()[0]["problem"], (_persisted.compared("pair", pair()) or {})["problem"]):
+        assert f"cannot read {UNIT}: Too many levels of symbolic links; persist the lab anew" in str(problem)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"device_timeout": "30"},
+        {"options": {"topology": {}}},
+        {"options": {"adopt": False, "strict": False, "topology": {"namespaces": {"left": "x"}}}},
+        {"options": {"adopt": False, "strict": False, "topology": {"namespaces": [1]}}},
+    ],
+    ids=str,
+)
+def test_a_document_that_was_broken_by_hand_is_no_document(host: None, broken: dict[str, Any]) -> None:
+    persist(pair())
+    DOCUMENT.write_text(json.dumps({**json.loads(DOCUMENT.read_text()), **broken}))
+    found = _persisted.compared("pair", pair())
+    assert found
+    assert "it is no document that nslab.netns.persist has written; persist the lab anew" in found["problem"]
+    assert boot().returncode == 1
+    assert "Traceback" not in boot().stderr
 
 
 def test_under_systemd_with_services() -> None:
@@ -322,6 +345,7 @@ def test_under_systemd_with_services() -> None:
             )
             ours = [line for line in verified.stderr.splitlines() if "nslab" in line and "network" not in line]
             assert ours == []
+            assert f"Wants={SERVICES_UNIT.name}\n" in UNIT.read_text()
             assert "correct horse" not in UNIT.read_text() + SERVICES_UNIT.read_text()
 
         machine.call(test)

@@ -655,7 +655,7 @@ BAD_OPTIONS = [
         "write '[]' to remove all",
     ),
     (_options.ns_link, {**LINK, "namespace": None, "device": {"name": "eth1"}}, "device", "on the host already"),
-    (_options.ns_link, {**LINK, "name": "lo", "device": {"name": "eth1"}}, "name", "no device that can be moved"),
+    (_options.ns_link, {**LINK, "name": "lo", "device": {"name": "eth1"}}, "device", "no device that can be moved"),
     (_options.ns_link, {**LINK, "device": {"name": None, "mac": None}}, "device", "lacks what it is"),
     (
         _options.ns_link,

@@ -190,9 +190,10 @@ def test_a_host_that_is_not_in_the_document_has_nothing_of_the_lab() -> None:
 
 
 def test_the_host_has_to_be_said() -> None:
-    assert problems(two_hosts(), host=None) == {
-        "host": "is missing: which of the document's hosts this machine is, vm1 or vm2"
-    }
+    for nobody in (None, ""):
+        assert problems(two_hosts(), host=nobody) == {
+            "host": "is missing: which of the document's hosts this machine is, vm1 or vm2"
+        }
     # What removes a lab asks for its name alone.
     assert read_topology(two_hosts(), absent=True).wanted.lab == "routed"
     # What is for one machine is for any.
@@ -305,6 +306,41 @@ def test_two_links_of_one_number_are_refused() -> None:
         assert kind_of(document, host, namespace, "eth1").get("id") == number + 1
     document["namespaces"]["vm1/a"]["interfaces"]["vx"] = {"vxlan": {"id": 7, "link_netns": "host"}}
     assert [words for words in problems(document).values() if "the kernel has such a one once" in words]
+
+
+def test_a_bridge_across_hosts_may_have_a_port_on_what_the_document_does_not_name() -> None:
+    document = bridged({})
+    document["namespaces"]["vm2/switch"] = {
+        "bridges": {"br0": {"ports": ["to-1", "mv"]}},
+        "interfaces": {"mv": {"macvlan": {"link": "host:eth1", "mode": "passthru"}}},
+    }
+    document["namespaces"]["vm1/host"]["bridges"]["br0"]["ports"].append("to-2")
+    document["links"].append({"endpoints": ["vm1/host:to-2", "vm2/switch:to-1"]})
+    assert str(kind_of(document, "vm2", "switch", "mv").link) == "host:eth1"
+    document["namespaces"]["vm2/switch"]["interfaces"]["mv"]["macvlan"]["link"] = "typo:eth1"
+    assert problems(document) == {
+        "namespaces.vm2/switch.interfaces.mv.macvlan.link": (
+            "there is no namespace 'typo' in the topology; there are b and switch"
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("vxlan", "path", "words"),
+    [
+        ({}, "id", "is missing: the number of the VXLAN, from 0 to 16777215"),
+        ({"id": None}, "id", "is missing: the number of the VXLAN, from 0 to 16777215"),
+        (
+            {"id": 1, "remote": "192.0.2.9", "group": "ff02::1", "link": "eth0"},
+            "group",
+            "packets go to one 'remote' or to a 'group', not to both",
+        ),
+    ],
+)
+def test_a_vxlan_that_says_too_little_or_too_much(vxlan: Document, path: str, words: str) -> None:
+    document = bridged({})
+    document["namespaces"]["vm1/a"]["interfaces"]["vx"] = {"vxlan": vxlan}
+    assert problems(document) == {f"namespaces.vm1/a.interfaces.vx.vxlan.{path}": words}
 
 
 @pytest.mark.parametrize("key", ["hosts", "namespaces", "links", "probes"])
