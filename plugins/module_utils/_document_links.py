@@ -18,7 +18,7 @@ from ._document_impairments import read_impairment
 from ._errors import article
 from ._findings import Finding, bridge_loops
 from ._impairment import NO_IMPAIRMENT
-from ._kinds import STACKED, Setting, kind
+from ._kinds import STACKED, TAG_SIZE, Setting, kind
 from ._model import (
     DEFAULT_MTU,
     HOST,
@@ -199,29 +199,67 @@ def complete_ends(reader: Reader, parts: Mapping[str, Part], crossings: Sequence
     """
     crossed = {place for crossing in crossings for place in crossing.ends}
     wired = [Place(host, end) for host, part in parts.items() for wire in part.wanted.wires for end in wire.ends]
-    spanning = {
-        place
-        for segment in _segments(parts, crossings, stacked=True)
-        if not crossed.isdisjoint(segment)
-        for place in segment
-    }
+    tags = _tags(parts, crossings)
     for place in [*wired, *crossed]:
         link = _link_at(parts, place)
         link.up = True if link.up is None else link.up
         if link.mtu is None:
-            link.mtu = hosts.mtu if place in spanning else DEFAULT_MTU
+            link.mtu = hosts.mtu - tags[place] if place in tags else DEFAULT_MTU
         link.impairment = link.impairment or WantedImpairment(NO_IMPAIRMENT, link.path)
         link.purge = True
-    for place in spanning:
+    for place, size in tags.items():
         # What lies on a link of the host may lie on one of which the document says nothing.
         namespace = parts[place.host].wanted.namespaces.get(place.end.namespace)
         said = namespace.links.get(place.end.interface) if namespace else None
-        if said and said.mtu is not None and said.mtu > hosts.mtu:
+        if said is None:
+            continue
+        lower = said.kind.link if said.kind and said.kind.name == "vlan" else None
+        if said.mtu is None and lower:
+            below = _least_mtu(parts[place.host].wanted, lower)
+            said.mtu = min(below, hosts.mtu - size) if below else None
+        if said.mtu is not None and said.mtu > hosts.mtu - size:
             text = (
-                f"{said.mtu} is more than gets through to the other hosts on its network segment, {hosts.mtu}: "
+                f"{said.mtu} is more than gets through to the other hosts on its network segment, {hosts.mtu - size}: "
                 f"VXLAN takes {hosts.headroom} of the MTU {hosts.underlay_mtu} ('underlay.mtu') between them"
             )
-            reader.problem(f"{said.path}.mtu", text)
+            reader.problem(f"{said.path}.mtu", text + (f", and tags {size}" if size else ""))
+
+
+def _least_mtu(wanted: Wanted, end: Endpoint) -> int:
+    """The MTU that an interface will have by the document, or a bridge of its ports; 0 if the host knows better."""
+    links = wanted.namespaces[end.namespace].links if end.namespace in wanted.namespaces else {}
+    link = links.get(end.interface)
+    if link and link.bridge and link.mtu is None:
+        return min((_least_mtu(wanted, end._replace(interface=port)) for port in link.bridge.ports), default=0)
+    return (link and link.mtu) or 0
+
+
+def _tags(parts: Mapping[str, Part], crossings: Sequence[Crossing]) -> dict[Place, int]:
+    """The interfaces whose packets go to other hosts, and what the tags of VLANs take of these there.
+
+    A packet is as large without its tag as an interface says, and the tunnel has to hold it with that.
+    """
+    beside: dict[Place, list[Place]] = {}
+    for segment in _segments(parts, crossings):
+        beside.update(dict.fromkeys(segment, segment))
+    lying: dict[Place, list[tuple[Place, int]]] = {}
+    for host, part in parts.items():
+        for upper, lower, is_vlan in _stacked(part.wanted):
+            lying.setdefault(Place(host, lower), []).append((Place(host, upper), is_vlan))
+            lying.setdefault(Place(host, upper), []).append((Place(host, lower), 0))
+    trunks = {Place(host, end) for host, part in parts.items() for end in _trunks(part.wanted)}
+    found: dict[Place, int] = {}
+    for crossing in crossings:
+        # How many tags there are by the VLANs that lie there, and at least: a bridge may give one.
+        at_least = 1 if any(place in trunks for place in beside[crossing.ends[0]]) else 0
+        reached = [(place, 0) for place in crossing.ends]
+        for place, depth in reached:  # It grows meanwhile.
+            if place in found:
+                continue
+            for other in beside.get(place, [place]):
+                found[other] = TAG_SIZE * max(depth, at_least)
+                reached += [(upper, depth + more) for upper, more in lying.get(other, ()) if upper not in found]
+    return found
 
 
 # --- between hosts ---------------------------------------------------------------------------------------------------
@@ -285,18 +323,13 @@ def check_layer2(reader: Reader, parts: Mapping[str, Part], crossings: Sequence[
                     )
 
 
-def _segments(parts: Mapping[str, Part], crossings: Sequence[Crossing], stacked: bool = False) -> Iterator[list[Place]]:
-    """The interfaces that share a network segment, in the document's order.
-
-    ``stacked``: those as well that lie on one of it, as VLANs do, with what they are bridged to.
-    """
+def _segments(parts: Mapping[str, Part], crossings: Sequence[Crossing]) -> Iterator[list[Place]]:
+    """The interfaces that share a network segment, in the document's order."""
     joined: dict[Place, list[Place]] = {}
     pairs: list[tuple[Place, Place]] = []
     for host, part in parts.items():
         pairs += [(Place(host, wire.ends[0]), Place(host, wire.ends[1])) for wire in part.wanted.wires]
         pairs += [(Place(host, one), Place(host, other)) for one, other in _bridged(part.wanted)]
-        if stacked:
-            pairs += [(Place(host, one), Place(host, other)) for one, other in _stacked(part.wanted)]
     pairs += [crossing.ends for crossing in crossings]
     for one, other in pairs:
         joined.setdefault(one, []).append(other)
@@ -312,11 +345,22 @@ def _segments(parts: Mapping[str, Part], crossings: Sequence[Crossing], stacked:
             yield segment
 
 
-def _stacked(wanted: Wanted) -> Iterator[tuple[Endpoint, Endpoint]]:
+def _stacked(wanted: Wanted) -> Iterator[tuple[Endpoint, Endpoint, int]]:
+    """What lies on a link, that, and how many tags it gives."""
     for namespace in wanted.namespaces.values():
         for link in namespace.links.values():
             if link.kind and link.kind.link and link.kind.name in STACKED:
-                yield Endpoint(namespace.name, link.name), link.kind.link
+                yield Endpoint(namespace.name, link.name), link.kind.link, int(link.kind.name == "vlan")
+
+
+def _trunks(wanted: Wanted) -> Iterator[Endpoint]:
+    """The ports of bridges by which packets go with a tag."""
+    for namespace in wanted.namespaces.values():
+        for link in namespace.links.values():
+            if link.bridge and link.bridge.settings.get("vlan_filtering"):
+                for port in link.bridge.ports.values():
+                    if any(not vlan.untagged for vlan in port.vlans or ()):
+                        yield Endpoint(namespace.name, port.name)
 
 
 def _bridged(wanted: Wanted) -> Iterator[tuple[Endpoint, Endpoint]]:

@@ -37,6 +37,9 @@ VRF_MTU = 65575
 #: What a vxlan adds to each packet over IPv4 and over IPv6 (vxlan_headroom()).
 VXLAN_HEADROOM = {4: 50, 6: 70}
 
+#: What the tag of a VLAN adds to each packet (VLAN_HLEN).
+TAG_SIZE = 4
+
 
 class Kind(NamedTuple):
     """What a link is, whole: each of its settings has a value. ``link``: what it lies on.

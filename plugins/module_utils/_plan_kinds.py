@@ -139,6 +139,7 @@ class Kinds:
             if kind.link:
                 self._find_lower(kind.link, wanted.kind_path)
                 self._free_lower(kind, kind.link, wanted.kind_path)
+                self._agree_on_mode(kind, kind.link, wanted.kind_path)
             planner.do(c.AddLink(end, kind, 0, wanted.mac or "", mark(lab), path=wanted.kind_path or wanted.path))
 
     def _find_lower(self, lower: Endpoint, path: str) -> None:
@@ -160,6 +161,17 @@ class Kinds:
         else:
             text = f"{lower} is a port of the bridge {link.master}, which takes all that comes in by it; lie on that"
             self._planner.problem(f"{path}.link", text, FOREIGN)
+
+    def _agree_on_mode(self, kind: Kind, lower: Endpoint, path: str) -> None:
+        """A new ipvlan would give its mode and flag to all that lie beside it (ipvlan_link_new())."""
+        for upper in lying_on(self._planner.state, lower, ("ipvlan",)) if kind.name == "ipvlan" else ():
+            link = self._planner.state.link(upper)
+            if link is None or link.details is None or link.details.settings == kind.settings:
+                continue
+            there = link.details
+            text = f"the ipvlan {upper} lies on {lower} already, and all on one link are of one mode and flag"
+            words = f"its are 'mode: {there.get('mode')}' and 'flag: {there.get('flag')}'"
+            self._planner.problem(path, f"{text}; {words}", FOREIGN)
 
     # --- settings ----------------------------------------------------------------------------------------------------
 

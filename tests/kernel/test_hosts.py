@@ -135,6 +135,43 @@ def test_a_network_that_spans_both_hosts(two: Two, family: int) -> None:
         }
 
 
+def tagged(family: int) -> Document:
+    """Untagged nodes on bridges that send to each other with a tag, and a VLAN on each end of a link of its own."""
+    document: Document = {"name": "tagged", "hosts": hosts(family), "namespaces": {}, "links": []}
+    for number in (1, 2):
+        host = f"vm{number}"
+        access = {"vlans": [{"vid": 10, "pvid": True, "untagged": True}]}
+        bridge = {"vlan_filtering": True, "ports": {"trunk": {"vlans": [10]}, "access": access}}
+        document["namespaces"] |= {
+            f"{host}/switch": {"bridges": {"br0": bridge}},
+            f"{host}/node": {"interfaces": {"eth0": {"addresses": [f"10.9.0.{number}/24"]}}},
+            f"{host}/vlan": {
+                "interfaces": {"eth0.5": {"vlan": {"link": "eth0", "id": 5}, "addresses": [f"10.8.0.{number}/24"]}}
+            },
+        }
+        document["links"].append({"endpoints": [f"{host}/switch:access", f"{host}/node:eth0"]})
+    document["links"] += [
+        {"endpoints": ["vm1/switch:trunk", "vm2/switch:trunk"]},
+        {"endpoints": ["vm1/vlan:eth0", "vm2/vlan:eth0"]},
+    ]
+    return document
+
+
+@pytest.mark.skipif(not kernel_has("vlan"), reason="this kernel has no vlan")
+@pytest.mark.parametrize("family", UNDERLAYS)
+def test_full_size_packets_with_a_tag(two: Two, family: int) -> None:
+    two.run(tagged(family))
+    largest = 1446 if family == 4 else 1426
+    for source, to in (("vm1/node", "10.9.0.2"), ("vm1/vlan", "10.8.0.2")):
+        assert two.ping(source, to)[0]
+        assert two.fills(source, to, largest)
+        assert not two.fills(source, to, largest + 1)
+    # Nothing was taken to pieces between the hosts.
+    with two.on("vm1"):
+        for key in ("IpFragCreates", "Ip6FragCreates"):
+            assert within(None, "nstat", "-asz", key).split()[-2] == "0"
+
+
 def test_the_underlay_goes_and_comes_back(two: Two) -> None:
     two.run(spanning())
     assert two.ping("vm1/a", "10.9.0.12")[0]

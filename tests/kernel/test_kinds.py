@@ -397,6 +397,27 @@ def test_ports_follow_the_default_vlan(host: None, monkeypatch: pytest.MonkeyPat
     assert vlans("a", "eth0") == vlans("a", "br0") == [(1, ["PVID", "Egress Untagged"])]
 
 
+@needs("ipvlan")
+def test_an_ipvlan_does_not_change_the_mode_of_others(host: None) -> None:
+    ip("link", "add", "v0", "type", "veth", "peer", "name", "v1")
+    ip("link", "add", "theirs", "link", "v0", "type", "ipvlan", "mode", "l3")
+    document: Document = {"name": "lab", "namespaces": {"a": {"interfaces": {"x": {"ipvlan": {"link": "host:v0"}}}}}}
+    assert (
+        "namespaces.a.interfaces.x.ipvlan: the ipvlan host:theirs lies on host:v0 already, and all on one link are of "
+        "one mode and flag; its are 'mode: l3' and 'flag: bridge'"
+    ) in refused(document)
+    document["namespaces"]["a"]["interfaces"]["x"]["ipvlan"]["mode"] = "l3"
+    run(document)
+    # Its own ones change together.
+    ip("link", "delete", "theirs")
+    document["namespaces"]["a"]["interfaces"] |= {"y": {"ipvlan": {"link": "host:v0", "mode": "l3"}}}
+    run(document)
+    for name in ("x", "y"):
+        document["namespaces"]["a"]["interfaces"][name]["ipvlan"]["mode"] = "l2"
+    assert run(document)
+    assert run(document) == []
+
+
 def test_the_module_makes_one_thing_of_an_interface() -> None:
     options = {"lab": None, "name": "x", "namespace": "a", "addresses": None, "purge": False}
     with pytest.raises(InvalidInput, match=r"^macvlan: an interface is one thing: leave out all but one of"):

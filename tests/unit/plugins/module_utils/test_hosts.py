@@ -429,16 +429,59 @@ def test_what_no_host_sees_by_itself_is_found_in_the_document() -> None:
     assert "bridge-loop" not in {code for code, _path, _text in span.found}
 
 
-def test_what_lies_on_a_tunnel_is_of_its_segment() -> None:
+def mtus(document: Document, host: str = "vm1") -> dict[str, int | None]:
+    namespaces = read_topology(document, host=host).wanted.namespaces
+    return {
+        f"{name}:{link.name}": link.mtu for name, namespace in namespaces.items() for link in namespace.links.values()
+    }
+
+
+def on_a_tunnel(**interfaces: Document) -> Document:
+    """vm1/c, with a link to vm2, what lies on that, and a bridge from the VLAN v to vm1/d."""
     document = bridged({})
     document["namespaces"]["vm1/c"] = {
-        "interfaces": {"v": {"vlan": {"link": "eth0", "id": 5}}},
+        "interfaces": {"v": {"vlan": {"link": "eth0", "id": 5}}, **interfaces},
         "bridges": {"br1": {"ports": ["v", "in"]}},
     }
     document["namespaces"]["vm1/d"] = {}
     document["links"] += [{"endpoints": ["vm1/c:eth0", "vm2/b:eth1"]}, {"endpoints": ["vm1/c:in", "vm1/d:eth0"]}]
-    namespaces = read_topology(document, host="vm1").wanted.namespaces
-    assert namespaces["d"].links["eth0"].mtu == namespaces["c"].links["in"].mtu == 1450
+    return document
+
+
+def test_what_lies_on_a_tunnel_is_of_its_segment_and_its_tag_has_room() -> None:
+    found = mtus(on_a_tunnel(m={"macvlan": {"link": "eth0"}}, q={"vlan": {"link": "v", "id": 6}}))
+    assert found["c:eth0"] == 1450
+    assert found["c:v"] == found["c:in"] == found["d:eth0"] == 1446
+    assert found["c:q"] == 1442
+    # As that on which it lies.
+    assert found["c:m"] is None
+    found = mtus(on_a_tunnel(eth0={"mtu": 1300}))
+    assert found["c:v"] == 1300
+    # On one of which the document says nothing.
+    found = mtus(on_a_tunnel(v={"vlan": {"link": "host:eth9", "id": 5}}))
+    assert (found["c:v"], found["d:eth0"]) == (None, 1500)
+
+
+def test_what_is_too_large_with_its_tag_is_refused() -> None:
+    document = on_a_tunnel(v={"vlan": {"link": "eth0", "id": 5}, "mtu": 1450})
+    assert problems(document) == {
+        "namespaces.vm1/c.interfaces.v.mtu": (
+            "1450 is more than gets through to the other hosts on its network segment, 1446: VXLAN takes 50 of the MTU "
+            "1500 ('underlay.mtu') between them, and tags 4"
+        )
+    }
+
+
+@pytest.mark.parametrize(("vlans", "largest"), [([10], 1446), ([{"vid": 10, "pvid": True, "untagged": True}], 1450)])
+def test_a_trunk_between_hosts_has_room_for_a_tag(vlans: list[Any], largest: int) -> None:
+    document = bridged({})
+    bridge = document["namespaces"]["vm1/host"]["bridges"]["br0"]
+    bridge.update(
+        vlan_filtering=True, ports={"to-a": {"vlans": [{"vid": 10, "untagged": True}]}, "to-b": {"vlans": vlans}}
+    )
+    document["namespaces"]["vm2/b"]["interfaces"]["tagged"] = {"vlan": {"link": "eth0", "id": 10}}
+    assert mtus(document)["a:eth0"] == mtus(document, "vm2")["b:eth0"] == largest
+    assert mtus(document, "vm2")["b:tagged"] == 1446
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
