@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -175,6 +176,7 @@ class Planner:
         self.kinds.set_mtus(of_bridges=True)
         self.memories.put_lost_back("address")
         self._set_addresses()
+        self.kinds.restore_addresses()
         self._set_up()
         # VLANs have come up with what they lie on.
         self._set_down()
@@ -807,14 +809,10 @@ class Planner:
     # --- 8. routes ---------------------------------------------------------------------------------------------------
 
     def _restore_routes(self) -> None:
-        """Add the routes again that other people's namespaces have lost with an address that was replaced."""
-        lost = [
-            change
-            for step in self.result.steps
-            if isinstance(step.change, c.RemoveAddress)
-            for change in step.undo
-            if isinstance(change, c.AddRoute)
-        ]
+        """Add the routes again that other people's namespaces have lost: with a replaced address, or by a VRF."""
+        with_addresses = (step.undo for step in self.result.steps if isinstance(step.change, c.RemoveAddress))
+        undo = itertools.chain(*with_addresses, self.kinds.lost())
+        lost = [change for change in undo if isinstance(change, c.AddRoute)]
         for change in sorted(lost, key=lambda change: needs_gateway(change.route)):
             namespace = self.state.namespaces[change.namespace]
             wanted = self.wanted.namespaces.get(change.namespace) or WantedNamespace(change.namespace, "")

@@ -244,6 +244,26 @@ class Kinds:
                 planner.do(c.SetMaster(end, "", link.master, path))
             planner.do(c.SetVrf(end, vrf, link.vrf, path))
 
+    def lost(self) -> Iterator[c.Change]:
+        """What brings back what members of VRFs have lost: the kernel sets them down and up again (cycle_netdev())."""
+        for step in self._planner.result.steps:
+            if isinstance(step.change, c.SetVrf) or (
+                isinstance(step.change, c.RemoveLink) and step.change.kind == "vrf"
+            ):
+                yield from step.undo
+
+    def restore_addresses(self) -> None:
+        """Add the addresses again that members have lost, but for those that the demand removes."""
+        planner = self._planner
+        wanted_links = dict(planner.wanted_links())
+        for change in list(self.lost()):
+            if not isinstance(change, c.AddAddress):
+                continue
+            link, wanted = planner.state.link(change.end), wanted_links.get(change.end)
+            there = {address.ip for address in link.addresses} if link else set()
+            if link and not (wanted and wanted.purge) and change.address.ip not in there:
+                planner.do(c.AddAddress(change.end, change.address, wanted.path if wanted else ""))
+
     # --- order -------------------------------------------------------------------------------------------------------
 
     def depth(self, end: Endpoint, _seen: frozenset[Endpoint] = frozenset()) -> int:

@@ -11,10 +11,11 @@ import os
 from typing import Any
 
 import pytest
+from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
 from ansible_collections.nslab.netns.plugins.module_utils import _facts, _options
 from ansible_collections.nslab.netns.plugins.module_utils._errors import InvalidInput, StepFailed
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
-from applying import fail_each_call, failing_call, host_without_lab_traces, module, refused, run
+from applying import fail_each_call, failing_call, host_without_lab_traces, module, refused, run, words
 from throwaway import differences, ip, ip_json, kernel_has, within
 
 
@@ -395,6 +396,35 @@ def test_ports_follow_the_default_vlan(host: None, monkeypatch: pytest.MonkeyPat
     run(document)
     assert run(document) == []
     assert vlans("a", "eth0") == vlans("a", "br0") == [(1, ["PVID", "Egress Untagged"])]
+
+
+@needs("vrf")
+def test_members_of_a_vrf_keep_what_somebody_else_gave_them(host: None) -> None:
+    ip("link", "add", "v0", "type", "veth", "peer", "name", "v1")
+    for name in ("v0", "v1"):
+        ip("link", "set", name, "up")
+    ip("address", "add", "10.1.0.1/24", "dev", "v0")
+    ip("address", "add", "fd01::1/64", "dev", "v0", "nodad")
+    ip("route", "add", "fd02::/64", "dev", "v0", "table", "77")
+    ip("route", "add", "10.2.0.0/16", "via", "10.1.0.2")
+
+    def addresses() -> set[str]:
+        (found,) = ip_json(None, "address", "show", "dev", "v0")
+        return {address["local"] for address in found["addr_info"] if address["scope"] == "global"}
+
+    wanted = {"lab": None, "name": "red", "namespace": None, "addresses": None, "purge": False, "up": True}
+    wanted["vrf"] = {"table": 10, "interfaces": ["v0"]}
+    predicted = engine.run(_options.ns_link(wanted), check=True)
+    done = engine.run(_options.ns_link(wanted))
+    assert words(done) == words(predicted)
+    assert done.warnings == predicted.warnings
+    assert "the route host 10.2.0.0/16 via 10.1.0.2 dev v0 has gone and is not added again" in " ".join(done.warnings)
+    assert addresses() == {"10.1.0.1", "fd01::1"}
+    assert ip_json(None, "-6", "route", "show", "table", "77")
+    assert module(_options.ns_link, **wanted) == []
+    module(_options.ns_link, name="red", namespace=None, state="absent")
+    assert addresses() == {"10.1.0.1", "fd01::1"}
+    assert ip_json(None, "-6", "route", "show", "table", "77")
 
 
 @needs("ipvlan")
