@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from . import _changes as c
 from ._kernel import copy, play
-from ._model import CONNECTED_METRIC_V6, Connection, Link, Namespace, State
+from ._model import CONNECTED_METRIC_V6, Connection, Endpoint, Link, Namespace, State
 from ._nat import NatRule
 from ._rules import NO_RANGE, TABLES, Rule
 
@@ -61,6 +61,8 @@ class _Way(NamedTuple):
     via: str
     #: What carries these links (ports, what lies beneath), as far as it is up.
     carriers: frozenset[str]
+    #: The VRF of the link with its own address: who listens hears of no other one (inet_bound_dev_eq()).
+    vrf: str
 
 
 def _way(state: State, connection: Connection) -> _Way | None:
@@ -68,13 +70,22 @@ def _way(state: State, connection: Connection) -> _Way | None:
     namespace = next((ns for ns in state.namespaces.values() if ns.inode == connection.inode), None)
     if namespace is None:
         return None
-    own = next((link.name for link in namespace.links.values() if _has(link, connection.local) and _works(link)), "")
+    taken = {end.interface for end in state.uppers if end.namespace == namespace.name and _is_taken(state, end)}
+    working = (link for link in namespace.links.values() if _works(link) and link.name not in taken)
+    own = next((link.name for link in working if _has(link, connection.local)), "")
     dev, via = _route(namespace, connection)
     if ipaddress.ip_address(connection.remote).is_link_local:
         dev, via = own, ""
     if dev in namespace.links and _loses_all(namespace.links[dev]):
         dev, via = "", ""
-    return _Way(own, dev, via, frozenset(carriers(namespace, {own, dev} - {""})))
+    vrf = namespace.links[own].vrf if own else ""
+    return _Way(own, dev, via, frozenset(carriers(namespace, {own, dev} - {""}) - taken), vrf)
+
+
+def _is_taken(state: State, end: Endpoint) -> bool:
+    """Does a macvlan take all that comes in by a link (macvlan_handle_frame())?"""
+    kinds = (link.details for link in map(state.link, state.uppers[end]) if link)
+    return any(kind is not None and kind.name == "macvlan" and kind.get("mode") == "passthru" for kind in kinds)
 
 
 def _has(link: Link, address: str) -> bool:
@@ -141,7 +152,7 @@ def _best(namespace: Namespace, table: int, remote: str) -> _Found | None:
     found = [
         (-own.network.prefixlen, 0 if target.version == 4 else CONNECTED_METRIC_V6, link.name, "")
         for link in namespace.links.values()
-        if link.up and table == TABLES["main"]
+        if link.up and not link.vrf and table == TABLES["main"]
         for own in (*link.addresses, *link.kernel_addresses)
         if own.ip.version == target.version and target in own.network and not own.noprefixroute
     ]
@@ -178,6 +189,8 @@ def _loss(before: _Way | None, after: _Way | None) -> str:
         return ""
     if before.own and after.own != before.own:
         return f"its own address is on {before.own}"
+    if before.own and after.vrf != before.vrf:
+        return f"its own address is on {before.own}, which is in {f'the VRF {before.vrf}' if before.vrf else 'no VRF'}"
     if before.dev and (after.dev, after.via) != (before.dev, before.via):
         through = f" through {before.via}" if before.via else ""
         return f"its way back is {before.dev}{through}"

@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _changes as c
 from ansible_collections.nslab.netns.plugins.module_utils._impairment import WHOLE, Impairment
 from ansible_collections.nslab.netns.plugins.module_utils._kernel import copy, play
+from ansible_collections.nslab.netns.plugins.module_utils._kinds import kind
 from ansible_collections.nslab.netns.plugins.module_utils._model import (
     Address,
     Connection,
@@ -65,6 +66,10 @@ def host(*links: Link, routes: list[Route] | None = None) -> State:
     return State(namespaces={"host": Namespace("host", 1, found, routes or [])})
 
 
+def lying_on(lower: str, mode: str) -> c.AddLink:
+    return c.AddLink(end("m"), kind("macvlan", {"mode": mode}, end(lower)))
+
+
 def end(name: str) -> Endpoint:
     return Endpoint("host", name)
 
@@ -86,6 +91,11 @@ def cut(state: State, connection: Connection, *changes: c.Change) -> str:
         (plain(), NEAR, c.RemoveAddress(end("eth0"), OWN), "its own address is on eth0"),
         (plain(), NEAR, c.SetUp(end("eth0"), up=False), "its own address is on eth0"),
         (plain(), NEAR, c.RemoveLink(end("eth0")), "its own address is on eth0"),
+        (plain(), NEAR, c.SetVrf(end("eth0"), "red", ""), "its own address is on eth0, which is in no VRF"),
+        (plain(), NEAR, c.SetVrf(end("eth1"), "red", ""), ""),
+        (plain(), NEAR, lying_on("eth0", "passthru"), "its own address is on eth0"),
+        (plain(), NEAR, lying_on("eth0", "bridge"), ""),
+        (bridged(), NEAR, lying_on("eth0", "passthru"), "it comes in by eth0"),
         (plain(), FAR, c.RemoveRoute("host", DEFAULT), "its way back is eth0 through 192.0.2.1"),
         (plain(), FAR, c.AddRoute("host", MORE_SPECIFIC), "its way back is eth0 through 192.0.2.1"),
         (plain(), NEAR, c.SetNat("host", "nftables", (TAKES_SSH,)), "the next one to port 22 would be sent elsewhere"),
