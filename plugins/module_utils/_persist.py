@@ -13,7 +13,6 @@ Private to the collection: no stable interface.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import pkgutil
 import re
@@ -159,8 +158,7 @@ def _imported(name: str, text: str) -> Iterator[str]:
 
 
 def _name_of(texts: Mapping[str, str]) -> str:
-    digest = hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()
-    return f"{VERSION}-{digest[:12]}"
+    return f"{VERSION}-{persisted.digest_of(texts)}"
 
 
 # --- what is to be done ----------------------------------------------------------------------------------------------

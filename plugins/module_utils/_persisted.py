@@ -11,6 +11,7 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
@@ -256,7 +257,7 @@ def _unit(record: Record, title: str, lines: Collection[str], commands: Collecti
 
 def facts() -> list[dict[str, Any]]:
     """The labs that come back, as plain data."""
-    found: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = [{"name": lab, "problem": _left_unit(lab)} for lab in _left_units()]
     for lab in labs():
         try:
             record = read(lab)
@@ -276,7 +277,7 @@ def facts() -> list[dict[str, Any]]:
                 }
             )
     empty = dict.fromkeys(("version", "engine", "python", "boot"))
-    return [{**empty, "units": [], **fact} for fact in found]
+    return sorted(({**empty, "units": [], **fact} for fact in found), key=lambda fact: str(fact["name"]))
 
 
 def _problem(record: Record) -> str:
@@ -296,8 +297,37 @@ def _missing(record: Record) -> str:
             return wanted_by
         if read_file(f"{UNITS}/{name}") != text:
             return f"{UNITS}/{name}"
-    program = f"{ENGINES}/{record.engine}/__main__.py"
-    return next((path for path in (program, record.python) if not os.path.exists(path)), "")
+    engine = f"{ENGINES}/{record.engine}"
+    if digest_of(_texts(engine)) != record.engine.rpartition("-")[2]:
+        return engine
+    return "" if os.path.exists(record.python) else record.python
+
+
+def digest_of(texts: Mapping[str, str]) -> str:
+    """What an engine's folder is named after, behind the version: the texts of its files, by their paths."""
+    return hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()[:12]
+
+
+def _texts(engine: str) -> dict[str, str]:
+    """The texts of the files of an engine that is there, or of what is left of it."""
+    paths = (os.path.join(folder, name) for folder, _folders, names in os.walk(engine) for name in names)
+    found = {path: read_file(path) for path in paths if path.endswith(".py")}
+    return {os.path.relpath(path, engine): text for path, text in found.items() if text is not None}
+
+
+def _left_units() -> list[str]:
+    """The labs that have a unit and no document."""
+    prefix, suffix = lab_unit("").split(".")
+    try:
+        names = [name for name in os.listdir(UNITS) if name.startswith(prefix) and name.endswith(f".{suffix}")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = {name[len(prefix) : -len(suffix) - 1] for name in names}
+    return sorted(lab for lab in found - set(labs()) if not name_problem(lab))
+
+
+def _left_unit(lab: str) -> str:
+    return f"{path_of(lab)} is missing, and {UNITS}/{lab_unit(lab)} is there; persist the lab anew, or not at all"
 
 
 def compared(lab: str, topology: Mapping[str, Any], host: str | None = None) -> dict[str, Any] | None:
@@ -307,7 +337,7 @@ def compared(lab: str, topology: Mapping[str, Any], host: str | None = None) -> 
     except NslabError as error:
         return {"version": None, "differences": [], "problem": str(error)}
     if record is None:
-        return None
+        return {"version": None, "differences": [], "problem": _left_unit(lab)} if lab in _left_units() else None
     problem = f"the engine is of version {record.version}, and this is {VERSION}" if record.version != VERSION else ""
     return {
         "version": record.version,
@@ -326,7 +356,7 @@ def remark(wanted: Wanted, options: Mapping[str, Any]) -> tuple[dict[str, Any], 
         return {}, [_returns(lab) for lab in labs() if lab not in wanted.valid_labs]
     host = wanted.span.host or None if wanted.span else None
     found = compared(wanted.lab, {"name": wanted.lab} if is_removal else options["topology"], host)
-    return {"persisted": found, "host": host}, [_returns(wanted.lab)] if is_removal and found else []
+    return {"persisted": found, "host": host}, [_returns(wanted.lab)] if is_removal and wanted.lab in labs() else []
 
 
 def _returns(lab: str) -> str:

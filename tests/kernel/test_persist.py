@@ -310,6 +310,29 @@ def test_what_others_say_of_it(host: None) -> None:
         assert f"cannot read {UNIT}: Too many levels of symbolic links; persist the lab anew" in str(problem)
 
 
+def test_an_engine_that_was_broken_by_hand_is_told(host: None) -> None:
+    persist(pair())
+    (engine,) = ENGINES.iterdir()
+    (engine / "nslab_netns/_plan.py").unlink()
+    for problem in (_persisted.facts()[0]["problem"], (_persisted.compared("pair", pair()) or {})["problem"]):
+        assert problem == f"{engine} is missing or not as it was; persist the lab anew"
+    assert [line.split(" ")[:2] for line in persist(pair())] == [["add", "engine"]]
+    # What Python has compiled is no part of it.
+    assert boot().returncode == 0
+    assert _persisted.facts()[0]["problem"] is None
+
+
+def test_units_that_have_lost_their_document_are_told(host: None) -> None:
+    persist(pair())
+    DOCUMENT.unlink()
+    text = f"{DOCUMENT} is missing, and {UNIT} is there; persist the lab anew, or not at all"
+    assert [(fact["name"], fact["problem"]) for fact in _persisted.facts()] == [("pair", text)]
+    assert (_persisted.compared("pair", pair()) or {})["problem"] == text
+    assert forget() != []
+    assert _persisted.facts() == []
+    assert _persisted.compared("pair", pair()) is None
+
+
 @pytest.mark.parametrize(
     "broken",
     [
