@@ -947,7 +947,8 @@ def _saying_what_kind_the_kernel_lacks(kind: str) -> Iterator[None]:
     try:
         yield
     except KernelError as error:
-        if error.number == errno.EOPNOTSUPP:
+        # A kernel that has it says what else it has against it.
+        if error.number == errno.EOPNOTSUPP and error.words in ("", "Unknown device type"):
             option = {"vrf": "NET_VRF", "vlan": "VLAN_8021Q"}.get(kind, kind.upper())
             raise NslabError(f"{error}: the kernel of this host has no {kind} (CONFIG_{option})") from error
         raise

@@ -204,7 +204,7 @@ class Bridges:
             text = f"there is no link {port.name!r} in the namespace {end.namespace}{hint}"
             planner.assume(port.path, text, end.namespace)
             links[port.name] = link = Link(port.name, 0, mtu=0)
-        if link.kind in ("bridge", "loopback"):
+        if link.kind in ("bridge", "loopback", "vrf", "ipvlan"):
             planner.problem(port.path, f"{end} is {article(link.kind)} device, which can be no port of a bridge")
             return
         if link.master and link.master != bridge_end.interface and not self._may_move(end, bridge):

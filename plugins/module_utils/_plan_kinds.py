@@ -139,7 +139,7 @@ class Kinds:
             if kind.link:
                 self._find_lower(kind.link, wanted.kind_path)
                 self._free_lower(kind, kind.link, wanted.kind_path)
-                self._agree_on_mode(kind, kind.link, wanted.kind_path)
+                self._fit(kind, kind.link, wanted.kind_path)
             planner.do(c.AddLink(end, kind, 0, wanted.mac or "", mark(lab), path=wanted.kind_path or wanted.path))
 
     def _find_lower(self, lower: Endpoint, path: str) -> None:
@@ -162,16 +162,18 @@ class Kinds:
             text = f"{lower} is a port of the bridge {link.master}, which takes all that comes in by it; lie on that"
             self._planner.problem(f"{path}.link", text, FOREIGN)
 
-    def _agree_on_mode(self, kind: Kind, lower: Endpoint, path: str) -> None:
-        """A new ipvlan would give its mode and flag to all that lie beside it (ipvlan_link_new())."""
-        for upper in lying_on(self._planner.state, lower, ("ipvlan",)) if kind.name == "ipvlan" else ():
-            link = self._planner.state.link(upper)
-            if link is None or link.details is None or link.details.settings == kind.settings:
-                continue
-            there = link.details
-            text = f"the ipvlan {upper} lies on {lower} already, and all on one link are of one mode and flag"
-            words = f"its are 'mode: {there.get('mode')}' and 'flag: {there.get('flag')}'"
-            self._planner.problem(path, f"{text}; {words}", FOREIGN)
+    def _fit(self, kind: Kind, lower: Endpoint, path: str) -> None:
+        """Refuse what the kernel would, or what would change others that lie on the same link."""
+        planner = self._planner
+        link = planner.state.link(lower)
+        if link and (link.kind == "vrf" or (link.kind == "ipvlan" and kind.name in ("vlan", "macvlan"))):
+            text = f"{lower} is {article(link.kind)} device, on which no {kind.name} can lie"
+            planner.problem(f"{path}.link", text)
+        for upper in lying_on(planner.state, lower):
+            other = planner.state.link(upper)
+            why = _conflict(kind, other.details) if other and other.details else ""
+            if other and why:
+                planner.problem(path, f"the {other.kind} {upper} lies on {lower} already, and {why}", FOREIGN)
 
     # --- settings ----------------------------------------------------------------------------------------------------
 
@@ -282,8 +284,26 @@ class Kinds:
     def is_held_down(self, end: Endpoint, link: Link, path: str) -> bool:
         """Refuse to set a VLAN up on what is down (vlan_dev_open())."""
         lower = self._planner.state.link(link.details.link) if link.details and link.details.link else None
-        if link.kind != "vlan" or lower is None or lower.up or not lower.index:
+        # Of one that is taken for granted nothing is known.
+        if link.kind != "vlan" or lower is None or lower.up or not lower.mtu:
             return False
         text = f"{end} cannot be up, as {link.details and link.details.link} is down, on which it lies"
         self._planner.problem(path, f"{text}; set that up, or say 'up: false' here")
         return True
+
+
+def _conflict(kind: Kind, there: Kind) -> str:
+    """Why a link cannot lie beside another one, in words; empty if it can."""
+    if {kind.name, there.name} == {"macvlan", "ipvlan"}:
+        return f"shares the link with no {kind.name}"
+    if kind.name != there.name:
+        return ""
+    if kind.name == "macvlan" and "passthru" in (kind.get("mode"), there.get("mode")):
+        return "a 'passthru' is alone on its link"
+    if kind.name == "ipvlan" and kind.settings != there.settings:
+        # ipvlan_set_port_mode() would change all of them.
+        words = f"'mode: {there.get('mode')}' and 'flag: {there.get('flag')}'"
+        return f"all on one link are of one mode and flag; its are {words}"
+    if kind.name == "vlan" and kind.settings == there.settings:
+        return "has the same number"
+    return ""

@@ -448,6 +448,54 @@ def test_an_ipvlan_does_not_change_the_mode_of_others(host: None) -> None:
     assert run(document) == []
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours", "why"),
+    [
+        pytest.param(
+            "macvlan mode passthru",
+            {"macvlan": {"link": "host:v0"}},
+            "the macvlan host:theirs lies on host:v0 already, and a 'passthru' is alone on its link",
+            id="passthru",
+        ),
+        pytest.param(
+            "ipvlan",
+            {"macvlan": {"link": "host:v0"}},
+            "the ipvlan host:theirs lies on host:v0 already, and shares the link with no macvlan",
+            marks=needs("ipvlan"),
+            id="ipvlan",
+        ),
+        pytest.param(
+            "vlan id 7",
+            {"vlan": {"link": "host:v0", "id": 7}},
+            "the vlan host:theirs lies on host:v0 already, and has the same number",
+            marks=needs("vlan"),
+            id="vlan",
+        ),
+    ],
+)
+def test_what_has_no_place_beside_others_is_refused(host: None, theirs: str, ours: Document, why: str) -> None:
+    ip("link", "add", "v0", "type", "veth", "peer", "name", "v1")
+    ip("link", "add", "theirs", "link", "v0", "type", *theirs.split())
+    assert why in refused({"name": "lab", "namespaces": {"a": {"interfaces": {"x": ours}}}})
+
+
+@needs("vrf", "vlan", "ipvlan")
+def test_what_cannot_lie_on_a_link_or_be_a_port_is_refused(host: None) -> None:
+    for ours, on, why in (
+        ({"vlan": {"link": "on", "id": 2}}, {"vrf": {"table": 10}}, "a:on is a vrf device, on which no vlan can lie"),
+        ({"macvlan": {"link": "on"}}, {"vrf": {"table": 10}}, "a:on is a vrf device, on which no macvlan can lie"),
+        ({"vlan": {"link": "on", "id": 2}}, {"ipvlan": {"link": "eth0"}}, "an ipvlan device, on which no vlan can lie"),
+    ):
+        assert why in refused(lab(x=ours, on=on))
+    for on in ({"vrf": {"table": 10}}, {"ipvlan": {"link": "eth0"}}):
+        document = lab(on=on)
+        document["namespaces"]["a"]["bridges"] = {"br0": {"ports": ["on"]}}
+        assert "which can be no port of a bridge" in refused(document)
+    # The link is new, and not up either.
+    down = lab(x={"vlan": {"link": "eth0", "id": 2}}, eth0={"up": False})
+    assert "a:x cannot be up, as a:eth0 is down, on which it lies" in refused(down)
+
+
 def test_the_module_makes_one_thing_of_an_interface() -> None:
     options = {"lab": None, "name": "x", "namespace": "a", "addresses": None, "purge": False}
     with pytest.raises(InvalidInput, match=r"^macvlan: an interface is one thing: leave out all but one of"):
