@@ -285,19 +285,22 @@ def _kernel_tests(run: Run, parts: Sequence[str]) -> list[OnMachines]:
 def _on_machines(run: Run, *together: Sequence[OnMachines]) -> None:
     """As many at a time as there are processors: an emulated machine keeps one busy."""
     whole = [one for several in together for one in several]
-    tests = [one.test for one in whole]
-    if len(tests) == 1:
-        failed = [] if run.check(*tests[0]) else tests
-    else:
-        titles = ", ".join(test.title for test in tests)
-        say(f"\nAs many at a time as there are processors, each shown when it is done: {titles}")
-        failed = run.check_together(tests, at_once=os.cpu_count() or 1)
-    for one in whole:
-        # A scenario that has passed has ended its machines.
-        if one.test in failed or one.folder is None:
-            run.check(*one.end, counts=False)
-        if one.folder:
-            shutil.rmtree(one.folder, ignore_errors=True)
+    tests = failed = [one.test for one in whole]
+    try:
+        if len(tests) == 1:
+            failed = [] if run.check(*tests[0]) else tests
+        else:
+            titles = ", ".join(test.title for test in tests)
+            say(f"\nAs many at a time as there are processors, each shown when it is done: {titles}")
+            failed = run.check_together(tests, at_once=os.cpu_count() or 1)
+    finally:
+        # Also when all of it is stopped by Ctrl-C.
+        for one in whole:
+            # A scenario that has passed has ended its machines.
+            if one.test in failed or one.folder is None:
+                run.check(*one.end, counts=False)
+            if one.folder:
+                shutil.rmtree(one.folder, ignore_errors=True)
 
 
 def every_scenario() -> Sequence[str]:

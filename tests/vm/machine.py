@@ -20,6 +20,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -87,6 +88,8 @@ def up(name: str, suite: str = SUITES[0], wires: Mapping[int, str] | None = None
     """Start a machine, or return the one that runs already."""
     found = running().get(name)
     if found:
+        if (found.suite, found.wires) != (suite, wires or {}):
+            raise SystemExit(f"the machine {name!r} runs already, and is another one; end it first, with 'down {name}'")
         return found
     with locked():
         made_from = _booted(image(suite))
@@ -328,13 +331,29 @@ def _await_end(machine: Machine, seconds: float = 30) -> None:
 # --- commands --------------------------------------------------------------------------------------------------------
 
 
+def _name(text: str) -> str:
+    """A name that is a folder's and a host's."""
+    if not re.fullmatch("[a-z0-9]([a-z0-9-]*[a-z0-9])?", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no name of a machine: small letters, digits, and '-' between them"
+        )
+    return text
+
+
+def _wire(text: str) -> tuple[int, str]:
+    found = re.fullmatch(r"([123])=([a-z0-9-]+(:[123])?)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no wire, such as 1=other or 1=other:2")
+    return int(found.group(1)), found.group(2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     commands = parser.add_subparsers(dest="command", required=True)
     starting = commands.add_parser("up", help="start a machine, and print how it is reached")
-    starting.add_argument("name")
+    starting.add_argument("name", type=_name)
     starting.add_argument("--suite", choices=SUITES, default=SUITES[0])
-    starting.add_argument("--wire", action="append", default=[], metavar="LAN=OTHER[:LAN]")
+    starting.add_argument("--wire", action="append", default=[], type=_wire, metavar="LAN=OTHER[:LAN]")
     within = commands.add_parser("ssh", help="run a command, or a shell, in a machine")
     within.add_argument("name")
     within.add_argument("words", nargs=argparse.REMAINDER)
@@ -344,9 +363,8 @@ def main() -> None:
     ending.add_argument("names", nargs="*")
     arguments = parser.parse_args()
     if arguments.command == "up":
-        wires = {int(lan): other for lan, _equals, other in (wire.partition("=") for wire in arguments.wire)}
         with contextlib.redirect_stdout(sys.stderr):
-            machine = up(arguments.name, arguments.suite, wires)
+            machine = up(arguments.name, arguments.suite, dict(arguments.wire))
         print(f"ssh -F {os.path.relpath(machine.folder / 'ssh_config')} {machine.name}")
     elif arguments.command == "ssh":
         command = named(arguments.name).ssh_command(*arguments.words)
