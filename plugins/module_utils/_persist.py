@@ -109,7 +109,7 @@ def run(lab: str, record: Record | None, check: bool, lock_seconds: float) -> li
         return _descriptions(_plan(lab, record))
     with lock.held(f"nslab.netns.persist for lab {lab}", lock_seconds):
         steps = _plan(lab, record)
-        if steps:
+        if steps or os.path.lexists(_begun(lab).path):
             _apply(lab, record, steps)
         return _descriptions(steps)
 
@@ -386,10 +386,31 @@ def _make_folder(path: str, mode: int) -> None:
 # --- doing it --------------------------------------------------------------------------------------------------------
 
 
+def _begun(lab: str) -> _File:
+    """What is there from the first step until all is done: a run that is killed in between is finished by the next."""
+    return _File(f"{DOCUMENTS}/.{lab}.begun", None, "", 0o600, lab)
+
+
+def _sweep(lab: str) -> None:
+    """Remove what a run that was killed has left half written. Nobody else writes: this one holds the lock."""
+    units = (persisted.lab_unit(lab), persisted.services_unit(lab))
+    folders = (UNITS, f"{UNITS}/{TARGET}.wants")
+    for file in (persisted.path_of(lab), *(f"{folder}/{unit}" for unit in units for folder in folders)):
+        folder, _slash, name = file.rpartition("/")
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(f"{folder}/.{name}.new")
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        for name in os.listdir(ENGINES):
+            if name.startswith(".") and name.endswith((".new", ".old")):
+                shutil.rmtree(f"{ENGINES}/{name}", ignore_errors=True)
+
+
 def _apply(lab: str, record: Record | None, steps: list[_Step]) -> None:
     done: list[_Step] = []
-    name = ""
+    name = "begin"
     try:
+        _begun(lab).do()
+        _sweep(lab)
         for step in steps:
             name = str(step.describe()[0])
             done.append(step)
@@ -401,6 +422,7 @@ def _apply(lab: str, record: Record | None, steps: list[_Step]) -> None:
         systemd.reload()
     except BaseException as error:
         remains = _roll_back(done)
+        _end(lab)
         if isinstance(error, (NslabError, OSError)):
             raise StepFailed(name, "", str(error), remains) from error
         raise
@@ -409,11 +431,17 @@ def _apply(lab: str, record: Record | None, steps: list[_Step]) -> None:
         systemd.forget([persisted.lab_unit(lab), persisted.services_unit(lab)])
     for step in done:
         step.settle()
-    if record is None:
-        for folder in (DOCUMENTS, os.path.dirname(DOCUMENTS), ENGINES, os.path.dirname(ENGINES)):
-            # What somebody has put there stays.
-            with contextlib.suppress(OSError):
-                os.rmdir(folder)
+    _end(lab)
+
+
+def _end(lab: str) -> None:
+    """All is done, or taken back."""
+    with contextlib.suppress(OSError):
+        _begun(lab).undo()
+    for folder in (DOCUMENTS, os.path.dirname(DOCUMENTS), ENGINES, os.path.dirname(ENGINES)):
+        # One that has something in it stays.
+        with contextlib.suppress(OSError):
+            os.rmdir(folder)
 
 
 def _roll_back(done: list[_Step]) -> list[str]:

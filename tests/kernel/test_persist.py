@@ -8,14 +8,15 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.nslab.netns.plugins.module_utils import _persist, _persisted
+from ansible_collections.nslab.netns.plugins.module_utils import _persist, _persisted, _systemd
 from ansible_collections.nslab.netns.plugins.module_utils._errors import InvalidInput, NslabError, Refused, StepFailed
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from applying import run as apply
@@ -308,6 +309,68 @@ def test_what_others_say_of_it(host: None) -> None:
     UNIT.symlink_to("/dev/null")  # as `systemctl mask` would leave it
     for problem in (_persisted.facts()[0]["problem"], (_persisted.compared("pair", pair()) or {})["problem"]):
         assert f"cannot read {UNIT}: Too many levels of symbolic links; persist the lab anew" in str(problem)
+
+
+def run_and_kill(number: int, document: Document, absent: bool) -> bool:
+    """Persist a document, or the contrary, in a process that is killed before its n-th step, or a part of one.
+
+    Returns whether it came so far.
+    """
+    pid = os.fork()
+    if pid == 0:
+        left = [number]
+
+        def killing(function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments: Any, **more: Any) -> Any:
+                left[0] -= 1
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return function(*arguments, **more)
+
+            return call
+
+        for owner, name in (
+            (os, "rename"),
+            (_persist._File, "do"),
+            (_persist._Engine, "do"),
+            (_persist._OldEngine, "settle"),
+            (_systemd, "reload"),
+        ):
+            setattr(owner, name, killing(getattr(owner, name)))
+        try:
+            forget() if absent else persist(document)
+        finally:
+            os._exit(0)
+    _pid, status = os.waitpid(pid, 0)
+    return os.WIFSIGNALED(status)
+
+
+@pytest.mark.parametrize("way", ["from nothing", "change", "remove"])
+def test_a_kill_at_any_step_is_mended_by_the_next_run(host: None, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    told: list[str] = []
+    reload = _systemd.reload
+    monkeypatch.setattr(_systemd, "reload", lambda: (told.append("reload"), reload()))
+    before, after = secret("first"), secret("second")
+    nothing = files()
+    persist(after)
+    whole = files()
+    # Each file of an engine is two of them, and which one it is makes no difference.
+    engine = 2 * len(_persist.sources())
+    for number in sorted({*range(1, 15), engine // 2, *range(engine - 3, engine + 40)}):
+        forget()
+        if way != "from nothing":
+            persist(before)
+        was_killed = run_and_kill(number, after, absent=way == "remove")
+        told.clear()
+        changed = forget() if way == "remove" else persist(after)
+        assert files() == (nothing if way == "remove" else whole), number
+        assert way == "remove" or _persisted.facts()[0]["problem"] is None
+        assert not changed or told
+        if not was_killed:
+            assert not changed
+            return
+        assert told, number
+    raise AssertionError("it was killed each time")
 
 
 def test_an_engine_that_was_broken_by_hand_is_told(host: None) -> None:
