@@ -534,17 +534,15 @@ class Application:
 
     def _add_veth(self, change: c.AddVeth) -> None:
         here, there = change.ends
-        settings = list(zip(change.mtus, change.macs, change.indexes))
         session = self._machine.session(here.namespace)
         peer_fd = self._machine.handle(there.namespace).fd
         group = BIRTH_GROUP if any(change.aliases) else 0
-        try:
+
+        def send(*indexes: int) -> None:
+            settings = list(zip(change.mtus, change.macs, indexes))
             encode.add_veth(session, here.interface, there.interface, peer_fd, settings, group)
-        except KernelError as error:
-            if not _may_be_for_its_index(error, *change.indexes):
-                raise
-            settings = list(zip(change.mtus, change.macs, (0, 0)))
-            encode.add_veth(session, here.interface, there.interface, peer_fd, settings, group)
+
+        _send_at(send, *change.indexes)
         try:
             # The kernel says of each end also the index of the other.
             self._indexes[there.namespace][there.interface] = self._learn_index(here, "made").lower
@@ -561,12 +559,10 @@ class Application:
         session, name = self._machine.session(change.end.namespace), change.end.interface
         group = BIRTH_GROUP if change.alias else 0
         with _saying_what_the_kernel_lacks():
-            try:
-                encode.add_bridge(session, name, dict(change.settings), change.mac, change.ifindex, group)
-            except KernelError as error:
-                if not _may_be_for_its_index(error, change.ifindex):
-                    raise
-                encode.add_bridge(session, name, dict(change.settings), change.mac, 0, group)
+            _send_at(
+                lambda index: encode.add_bridge(session, name, dict(change.settings), change.mac, index, group),
+                change.ifindex,
+            )
         try:
             index = self._learn_index(change.end, "made").ifindex
             if change.alias:
@@ -581,14 +577,8 @@ class Application:
         kind, namespace = change.kind, change.end.namespace
         # What it lies on is looked for where the request comes from.
         where = kind.link.namespace if kind.link else kind.netns or namespace
-        index = change.ifindex or (0 if where == namespace else self._free_index(where, namespace))
         with _saying_what_kind_the_kernel_lacks(kind.name):
-            try:
-                self._send_in_time(change, where, index)
-            except KernelError as error:
-                if not _may_be_for_its_index(error, change.ifindex):
-                    raise
-                self._send_link(change, where, 0 if where == namespace else self._free_index(where, namespace))
+            _send_at(lambda index: self._send_in_time(change, where, index), change.ifindex)
         session = self._machine.session(namespace)
         try:
             index = self._learn_index(change.end, "made").ifindex
@@ -618,6 +608,8 @@ class Application:
         lower = self._index(change.kind.link) if change.kind.link else 0
         group = BIRTH_GROUP if change.alias else 0
         target = self._machine.handle(change.end.namespace).fd
+        if not index and where != change.end.namespace:
+            index = self._free_index(where, change.end.namespace)
         settings = (change.mtu, change.mac, index)
         encode.add_link(self._machine.session(where), change.end.interface, change.kind, lower, target, settings, group)
 
@@ -883,9 +875,14 @@ def _is_undone_by_removal(step: c.Step) -> bool:
     return bool(step.undo) and all(isinstance(change, c.RemoveLink) for change in step.undo)
 
 
-def _may_be_for_its_index(error: KernelError, *indexes: int) -> bool:
-    """Is a link not made, perhaps, because another one has the index that it had? One that came home, for instance."""
-    return any(indexes) and error.number in (errno.EEXIST, errno.EBUSY)
+def _send_at(send: Callable[..., None], *indexes: int) -> None:
+    """Make a link at the indexes that it had, or at others if another one has them: what came home, for instance."""
+    try:
+        send(*indexes)
+    except KernelError as error:
+        if not any(indexes) or error.number not in (errno.EEXIST, errno.EBUSY):
+            raise
+        send(*(0 for _index in indexes))
 
 
 def _await_source(session: Session, source: str) -> None:

@@ -190,7 +190,7 @@ def _plan(lab: str, record: Record | None) -> list[_Step]:
     steps: list[_Step] = []
     if record:
         texts = sources()
-        if _read_engine(record.engine, texts) != texts:
+        if persisted.texts_of(record.engine) != texts:
             steps.append(_Engine(record.engine, texts))
     document = persisted.path_of(lab)
     before, after = persisted.read_file(document), record.text() if record else None
@@ -221,10 +221,6 @@ def _unused(lab: str, record: Record | None) -> list[str]:
         return []
     needed |= {other.engine for other in others if other}
     return [name for name in there if name not in needed and not name.startswith(".")]
-
-
-def _read_engine(name: str, texts: Mapping[str, str]) -> dict[str, str | None]:
-    return {path: persisted.read_file(f"{ENGINES}/{name}/{path}") for path in texts}
 
 
 class _File(NamedTuple):

@@ -298,7 +298,7 @@ def _missing(record: Record) -> str:
         if read_file(f"{UNITS}/{name}") != text:
             return f"{UNITS}/{name}"
     engine = f"{ENGINES}/{record.engine}"
-    if digest_of(_texts(engine)) != record.engine.rpartition("-")[2]:
+    if digest_of(texts_of(record.engine)) != record.engine.rpartition("-")[2]:
         return engine
     return "" if os.path.exists(record.python) else record.python
 
@@ -308,11 +308,12 @@ def digest_of(texts: Mapping[str, str]) -> str:
     return hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()[:12]
 
 
-def _texts(engine: str) -> dict[str, str]:
+def texts_of(engine: str) -> dict[str, str]:
     """The texts of the files of an engine that is there, or of what is left of it."""
-    paths = (os.path.join(folder, name) for folder, _folders, names in os.walk(engine) for name in names)
+    top = f"{ENGINES}/{engine}"
+    paths = (os.path.join(folder, name) for folder, _folders, names in os.walk(top) for name in names)
     found = {path: read_file(path) for path in paths if path.endswith(".py")}
-    return {os.path.relpath(path, engine): text for path, text in found.items() if text is not None}
+    return {os.path.relpath(path, top): text for path, text in found.items() if text is not None}
 
 
 def _left_units() -> list[str]:
@@ -337,7 +338,9 @@ def compared(lab: str, topology: Mapping[str, Any], host: str | None = None) -> 
     except NslabError as error:
         return {"version": None, "differences": [], "problem": str(error)}
     if record is None:
-        return {"version": None, "differences": [], "problem": _left_unit(lab)} if lab in _left_units() else None
+        if not os.path.lexists(f"{UNITS}/{lab_unit(lab)}"):
+            return None
+        return {"version": None, "differences": [], "problem": _left_unit(lab)}
     problem = f"the engine is of version {record.version}, and this is {VERSION}" if record.version != VERSION else ""
     return {
         "version": record.version,

@@ -34,6 +34,9 @@ from ansible_collections.nslab.netns.plugins.module_utils._plan import Plan
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from throwaway import differences, eventually, snapshot, without
 
+#: What ends at once has ended by then, however much the machine has to do.
+BY_THEN_SECONDS = 3.0
+
 #: Settings of a bridge that its spanning tree hides at times.
 _HIDDEN = re.compile(r" (ageing_time|forward_delay) \S+")
 

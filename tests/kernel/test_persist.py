@@ -380,6 +380,11 @@ def test_an_engine_that_was_broken_by_hand_is_told(host: None) -> None:
     for problem in (_persisted.facts()[0]["problem"], (_persisted.compared("pair", pair()) or {})["problem"]):
         assert problem == f"{engine} is missing or not as it was; persist the lab anew"
     assert [line.split(" ")[:2] for line in persist(pair())] == [["add", "engine"]]
+    # One too many is as wrong as one too few.
+    (engine / "nslab_netns/more.py").write_text("")
+    assert (_persisted.compared("pair", pair()) or {})["problem"] == problem
+    assert [line.split(" ")[:2] for line in persist(pair())] == [["add", "engine"]]
+    assert not (engine / "nslab_netns/more.py").exists()
     # What Python has compiled is no part of it.
     assert boot().returncode == 0
     assert _persisted.facts()[0]["problem"] is None

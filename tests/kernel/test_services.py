@@ -24,13 +24,22 @@ from ansible_collections.nslab.netns.plugins.module_utils._errors import NslabEr
 from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
 from ansible_collections.nslab.netns.plugins.module_utils._model import Wanted
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
-from applying import Rendezvous, fail_each_call, host_without_lab_traces, kill_at, module, netns, refused, run, words
+from applying import (
+    BY_THEN_SECONDS,
+    Rendezvous,
+    fail_each_call,
+    host_without_lab_traces,
+    kill_at,
+    module,
+    netns,
+    refused,
+    run,
+    words,
+)
 from throwaway import deadline, differences, entered, eventually, inside, ip, own_etc, snapshot, sysctls
 
 SERVICES = Path("/run/nslab/services")
 SLEEP = ("sleep", "1000")
-#: What ends at once has ended by then, however much the machine has to do.
-BY_THEN_SECONDS = 3.0
 
 
 @pytest.fixture(autouse=True)

@@ -19,15 +19,13 @@ from ansible_collections.nslab.netns.plugins.module_utils import _systemd
 from ansible_collections.nslab.netns.plugins.module_utils._errors import StepFailed
 from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
-from applying import Rendezvous, kill_at, refused, run
+from applying import BY_THEN_SECONDS, Rendezvous, kill_at, refused, run
 from booted import Booted, Failed, booted_host
 from throwaway import eventually, ip
 
 pytestmark = pytest.mark.once
 
 SLEEP = ("sleep", "1000")
-#: What ends at once has ended by then, however much the machine has to do.
-BY_THEN_SECONDS = 3.0
 UNIT = "nslab-lab:server:one.service"
 UNITS = "/run/systemd/system"
 
