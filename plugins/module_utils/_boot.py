@@ -15,13 +15,14 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from . import _engine as engine
 from . import _options, _persisted, _services
-from ._changes import descriptions
+from ._changes import SetNat, descriptions
 from ._errors import MISSING, NslabError, Refused
-from ._model import Wanted
+from ._model import HOST, Wanted, WantedNamespace
 from ._plan import Plan
 
 #: Labs are applied one after the other.
@@ -33,7 +34,11 @@ _ERROR, _WARNING, _INFO = "<3>", "<4>", "<6>"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Apply the document of a lab; the exit status. ``--without-services``: leave out those that are not there yet."""
+    """Apply the document of a lab; the exit status.
+
+    ``--without-services``: leave out those that are not there yet. ``--lost-rules``: put only the rules on the host
+    back, and only where the lab stands and has lost them all, as when somebody has emptied the tables.
+    """
     lab, *options = arguments
     try:
         record = _persisted.read(lab)
@@ -43,6 +48,11 @@ def main(arguments: Sequence[str]) -> int:
         engine.require_host()
         if "--read" in options:
             return 0
+        if "--lost-rules" in options:
+            wanted, reason = _lost_rules(wanted)
+            if reason:
+                _say(_INFO, f"lab {lab}: {reason}")
+                return 0
         planned = _applied(wanted, record.device_timeout)
     except (NslabError, OSError) as error:
         for line in str(error).splitlines():
@@ -97,6 +107,26 @@ def _applied(wanted: Wanted, seconds: float) -> Plan:
                 _say(_INFO, f"lab {wanted.lab}: waits up to {seconds:g} s for what is missing: {error}")
             has_told = True
         time.sleep(_POLL_SECONDS)
+
+
+def _lost_rules(wanted: Wanted) -> tuple[Wanted, str]:
+    """The part of a demand that is the rules on the host, and why they stay as they are, in words.
+
+    The words are empty if the lab stands and has lost them all.
+    """
+    host = wanted.namespaces.get(HOST)
+    if host is None or host.nat is None:
+        return wanted, "it has no rules on the host"
+    has_more = len(wanted.namespaces) > 1 or any((host.links, host.routes, host.rules, host.sysctls, host.services))
+    if has_more and wanted.lab not in engine.standing():
+        return wanted, "it does not stand, and gets no rules"
+    demand = Wanted(
+        lab=wanted.lab,
+        namespaces={HOST: WantedNamespace(HOST, host.path, nat=replace(host.nat, purge=False))},
+    )
+    changes = engine.run(demand, check=True).changes
+    has_lost_them = any(isinstance(change, SetNat) and not change.before for change in changes)
+    return demand, "" if has_lost_them else "it has rules on the host, which stay as they are"
 
 
 def _say(weight: str, line: str) -> None:

@@ -86,6 +86,12 @@ def run(wanted: Wanted, check: bool = False, terms: Terms = _PLAIN_TERMS) -> Pla
         return whole
 
 
+def standing() -> list[str]:
+    """The labs that have left anything on the machine."""
+    with Machine() as machine:
+        return labs(machine)
+
+
 def _demands(wanted: Wanted, machine: Machine) -> list[Wanted]:
     """The demand, or one for each lab that has to go."""
     if wanted.valid_labs is None:

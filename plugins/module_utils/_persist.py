@@ -30,7 +30,7 @@ from . import _systemd as systemd
 from ._changes import Description
 from ._errors import FOREIGN, InvalidInput, Missing, NslabError, Problem, Refused, StepFailed
 from ._model import HOST, Wanted
-from ._persisted import DOCUMENTS, ENGINES, TARGET, UNITS, Record
+from ._persisted import DOCUMENTS, ENGINES, UNITS, Record
 from ._version import VERSION
 
 _PACKAGE = "nslab_netns"
@@ -195,8 +195,8 @@ def _plan(lab: str, record: Record | None) -> list[_Step]:
     document = persisted.path_of(lab)
     before, after = persisted.read_file(document), record.text() if record else None
     changes: list[_Step] = [_Document(document, before, after, 0o600, lab)] if before != after else []
-    for name in (persisted.lab_unit(lab), persisted.services_unit(lab)):
-        file, link = f"{UNITS}/{name}", f"{UNITS}/{TARGET}.wants/{name}"
+    for name in persisted.all_units(lab):
+        file, link = f"{UNITS}/{name}", persisted.start_of(name)
         before, after = persisted.read_file(file), units.get(name)
         if before is not None and not before.startswith(f"# nslab:{lab} "):
             raise Refused([Problem("topology.name", f"{file} is a unit of somebody else; remove it", FOREIGN)])
@@ -389,9 +389,9 @@ def _begun(lab: str) -> _File:
 
 def _sweep(lab: str) -> None:
     """Remove what a run that was killed has left half written. Nobody else writes: this one holds the lock."""
-    units = (persisted.lab_unit(lab), persisted.services_unit(lab))
-    folders = (UNITS, f"{UNITS}/{TARGET}.wants")
-    for file in (persisted.path_of(lab), *(f"{folder}/{unit}" for unit in units for folder in folders)):
+    units = persisted.all_units(lab)
+    of_units = (file for unit in units for file in (f"{UNITS}/{unit}", persisted.start_of(unit)))
+    for file in (persisted.path_of(lab), *of_units):
         folder, _slash, name = file.rpartition("/")
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.unlink(f"{folder}/.{name}.new")
@@ -424,7 +424,7 @@ def _apply(lab: str, record: Record | None, steps: list[_Step]) -> None:
         raise
     if record is None:
         # What it has applied stays; systemd does not speak of it any more.
-        systemd.forget([persisted.lab_unit(lab), persisted.services_unit(lab)])
+        systemd.forget(persisted.all_units(lab))
     for step in done:
         step.settle()
     _end(lab)
@@ -434,7 +434,8 @@ def _end(lab: str) -> None:
     """All is done, or taken back."""
     with contextlib.suppress(OSError):
         _begun(lab).undo()
-    for folder in (DOCUMENTS, os.path.dirname(DOCUMENTS), ENGINES, os.path.dirname(ENGINES)):
+    of_rules = os.path.dirname(persisted.start_of(persisted.rules_unit(lab)))
+    for folder in (DOCUMENTS, os.path.dirname(DOCUMENTS), ENGINES, os.path.dirname(ENGINES), of_rules):
         # One that has something in it stays.
         with contextlib.suppress(OSError):
             os.rmdir(folder)

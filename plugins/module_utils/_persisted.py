@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from ._errors import NslabError
-from ._model import Wanted
+from ._model import HOST, Wanted
 from ._reader import name_problem
 from ._version import VERSION
 
@@ -30,7 +30,9 @@ DOCUMENTS = "/etc/nslab/labs"
 ENGINES = "/usr/local/lib/nslab/engine"
 UNITS = "/etc/systemd/system"
 #: What is started in a normal boot.
-TARGET = "multi-user.target"
+_TARGET = "multi-user.target"
+#: Its start, restart and reload empty the tables of the host while labs stand there.
+_EMPTYING = "nftables.service"
 
 EARLY, ONLINE = "early", "online"
 
@@ -43,9 +45,10 @@ _SYSTEM = (
 )  # fmt: skip
 #: They empty the tables of the firewall when they start, or write their own into it.
 _FIREWALLS = (
-    "nftables.service", "iptables.service", "ip6tables.service", "netfilter-persistent.service", "ufw.service",
+    _EMPTYING, "iptables.service", "ip6tables.service", "netfilter-persistent.service", "ufw.service",
     "firewalld.service",
 )  # fmt: skip
+_AFTER_FIREWALLS = f"After={' '.join(_FIREWALLS)}"
 #: They look for networks and bridges when they start, and add their rules to what is there.
 _CONTAINERS = (
     "containerd.service", "docker.service", "podman.service", "podman-restart.service", "lxc-net.service",
@@ -66,9 +69,20 @@ class Record(NamedTuple):
 
     @property
     def has_services(self) -> bool:
-        own = f"{self.options['host']}/" if "host" in self.options else ""
-        namespaces = (self.options["topology"].get("namespaces") or {}).items()
-        return any(body.get("services") for key, body in namespaces if body and key.startswith(own))
+        return any(body.get("services") for body in self._namespaces().values() if body)
+
+    @property
+    def has_rules_of_the_host(self) -> bool:
+        body = self._namespaces().get(HOST) or {}
+        return bool(body.get("snat") or body.get("dnat"))
+
+    def _namespaces(self) -> dict[str, Any]:
+        """Those of this host of the document, by their names."""
+        namespaces: Mapping[str, Any] = self.options["topology"].get("namespaces") or {}
+        if "host" not in self.options:
+            return dict(namespaces)
+        own = f"{self.options['host']}/"
+        return {key[len(own) :]: body for key, body in namespaces.items() if key.startswith(own)}
 
     def text(self) -> str:
         return json.dumps(self._asdict(), indent=2, sort_keys=True) + "\n"
@@ -168,6 +182,21 @@ def services_unit(lab: str) -> str:
     return f"nslab-services@{lab}.service"
 
 
+def rules_unit(lab: str) -> str:
+    return f"nslab-rules@{lab}.service"
+
+
+def all_units(lab: str) -> tuple[str, str, str]:
+    """The names of all units that a lab may have."""
+    return lab_unit(lab), services_unit(lab), rules_unit(lab)
+
+
+def start_of(unit: str) -> str:
+    """The symlink by which systemd starts a unit: in each boot, or whenever the tables of the host are emptied."""
+    wanting = _EMPTYING if unit.startswith(rules_unit("").partition("@")[0]) else _TARGET
+    return f"{UNITS}/{wanting}.wants/{unit}"
+
+
 def units(record: Record) -> dict[str, str]:
     """The units of a lab, by their names.
 
@@ -178,6 +207,8 @@ def units(record: Record) -> dict[str, str]:
     found = {lab_unit(record.lab): _early(record) if is_early else _online(record)}
     if is_early and record.has_services:
         found[services_unit(record.lab)] = _services(record)
+    if record.has_rules_of_the_host:
+        found[rules_unit(record.lab)] = _rules(record)
     return found
 
 
@@ -188,7 +219,7 @@ def _early(record: Record) -> str:
         "DefaultDependencies=no",
         f"RequiresMountsFor={ENGINES} {DOCUMENTS} {record.python}",
         f"After=local-fs.target {' '.join(_SYSTEM)}",
-        *_after_firewalls(),
+        _AFTER_FIREWALLS,
         # Before there is any network, so that no packet goes where the lab would not let it go, and nobody else takes
         # the devices that are for it.
         "Wants=network-pre.target",
@@ -205,7 +236,7 @@ def _online(record: Record) -> str:
     lines = [
         "Wants=network-online.target",
         "After=network-online.target",
-        *_after_firewalls(),
+        _AFTER_FIREWALLS,
         f"Before={' '.join(_CONTAINERS)}",
     ]
     return _unit(record, "Lab {}", lines, _start(record))
@@ -216,9 +247,13 @@ def _services(record: Record) -> str:
     return _unit(record, "Services of the lab {}", lines, _start(record))
 
 
-def _after_firewalls() -> list[str]:
-    # Who empties the tables while the machine runs has them filled again.
-    return [f"After={' '.join(_FIREWALLS)}", "PartOf=nftables.service", "ReloadPropagatedFrom=nftables.service"]
+def _rules(record: Record) -> str:
+    lines = [
+        f"After={_EMPTYING} {lab_unit(record.lab)}",
+        f"PartOf={_EMPTYING}",
+        f"ReloadPropagatedFrom={_EMPTYING}",
+    ]
+    return _unit(record, "Rules on the host of the lab {}", lines, _start(record, "--lost-rules"), _EMPTYING)
 
 
 def _has_devices(record: Record) -> bool:
@@ -231,7 +266,9 @@ def _start(record: Record, *options: str) -> list[str]:
     return [f"ExecStart={command}", f"ExecReload={command}"]
 
 
-def _unit(record: Record, title: str, lines: Collection[str], commands: Collection[str]) -> str:
+def _unit(
+    record: Record, title: str, lines: Collection[str], commands: Collection[str], wanted_by: str = _TARGET
+) -> str:
     whole = [
         f"# nslab:{record.lab} (made by nslab.netns.persist, which removes it, too)",
         "[Unit]",
@@ -247,7 +284,7 @@ def _unit(record: Record, title: str, lines: Collection[str], commands: Collecti
         "TimeoutStartSec=15min",
         "",
         "[Install]",
-        f"WantedBy={TARGET}",
+        f"WantedBy={wanted_by}",
     ]
     return "".join(f"{line}\n" for line in whole)
 
@@ -292,9 +329,8 @@ def _problem(record: Record) -> str:
 def _missing(record: Record) -> str:
     """What of the files is not there that the document needs to be applied; empty if nothing is missing."""
     for name, text in units(record).items():
-        wanted_by = f"{UNITS}/{TARGET}.wants/{name}"
-        if not os.path.islink(wanted_by):
-            return wanted_by
+        if not os.path.islink(start_of(name)):
+            return start_of(name)
         if read_file(f"{UNITS}/{name}") != text:
             return f"{UNITS}/{name}"
     engine = f"{ENGINES}/{record.engine}"

@@ -17,6 +17,8 @@ description:
     C(nslab-lab@LAB.service). What it does and why it fails is in the journal.
   - Where the document has services, those of a lab that comes V(early) are started by a second unit, C(nslab-services@LAB.service), as
     soon as systemd starts services.
+  - Where it has C(snat) or C(dnat) on the host, a unit C(nslab-rules@LAB.service) puts them back whenever C(nftables.service) has emptied the
+    tables, as long as the lab stands.
 options:
   topology:
     description:
@@ -56,8 +58,7 @@ options:
         needs nothing of the network of the host.
       - With V(online), when the network of the host is up (C(network-online.target)). This is right for a lab with routes or addresses
         of C(host) that need interfaces and gateways of the host.
-      - Either goes after the firewall's own services, which empty the tables of nftables, and is applied anew when C(nftables.service) is
-        restarted or reloaded.
+      - Either goes after the firewall's own services, which empty the tables of nftables.
     type: str
     choices: [early, online]
     default: early
@@ -113,7 +114,7 @@ changes:
       type: str
       sample: add
     object:
-      description: V(engine), V(document), V(unit), or V(start), by which systemd starts a unit in each boot.
+      description: V(engine), V(document), V(unit), or V(start), by which systemd starts a unit.
       type: str
       sample: document
     namespace:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -39,6 +40,8 @@ DOCUMENT = Path("/etc/nslab/labs/pair.json")
 UNIT = Path("/etc/systemd/system/nslab-lab@pair.service")
 SERVICES_UNIT = Path("/etc/systemd/system/nslab-services@pair.service")
 START = Path("/etc/systemd/system/multi-user.target.wants/nslab-lab@pair.service")
+RULES_UNIT = Path("/etc/systemd/system/nslab-rules@pair.service")
+RULES_START = Path("/etc/systemd/system/nftables.service.wants/nslab-rules@pair.service")
 ENGINES = Path("/usr/local/lib/nslab/engine")
 OPTIONS = {"host": None, "adopt": False, "strict": False, "boot": "early", "device_timeout": 0.0}
 
@@ -61,6 +64,18 @@ def pair(**left: Any) -> Document:
         },
         "links": [{"endpoints": ["left:eth0", "right:eth0"]}],
     }
+
+
+def translating(*ports: int) -> Document:
+    """The host translates to the left one, for each of these ports."""
+    document = pair(routes=[{"to": "198.51.100.0/24", "via": "203.0.113.1"}])
+    document["namespaces"]["left"]["interfaces"]["eth1"] = {"addresses": ["203.0.113.2/24"]}
+    document["namespaces"]["host"] = {
+        "interfaces": {"left0": {"addresses": ["203.0.113.1/24"]}},
+        "dnat": [{"protocol": "tcp", "port": port, "to_destination": "203.0.113.2"} for port in ports],
+    }
+    document["links"].append({"endpoints": ["host:left0", "left:eth1"]})
+    return document
 
 
 def secret(value: str | None) -> Document:
@@ -419,6 +434,65 @@ def test_a_document_that_was_broken_by_hand_is_no_document(host: None, broken: d
     assert "it is no document that nslab.netns.persist has written; persist the lab anew" in found["problem"]
     assert boot().returncode == 1
     assert "Traceback" not in boot().stderr
+
+
+def rules() -> list[str]:
+    """The ports that the host translates, by nft's own words."""
+    output = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True).stdout
+    return re.findall(r"tcp dport (\d+) dnat", output)
+
+
+def test_rules_that_somebody_has_flushed_come_back_and_nothing_else_does(host: None) -> None:
+    before = files()
+    assert "add start of nslab-rules@pair.service" in persist(translating(80, 81))
+    assert RULES_START.resolve() == RULES_UNIT
+    assert boot("--lost-rules").stdout == "lab pair: it does not stand, and gets no rules\n"
+    assert boot().returncode == 0
+    for flush in ("flush ruleset", "flush table inet nslab-pair"):
+        subprocess.run(["nft", flush], check=True)
+        ip("-n", "left", "link", "set", "eth0", "mtu", "1400")
+        assert boot("--lost-rules").stdout.endswith("lab pair: 2 changes were made\n")
+        assert rules() == ["80", "81"]
+        # The rest of the lab is none of its business.
+        assert ip_json("left", "link", "show", "eth0")[0]["mtu"] == 1400
+    # The lab is another one by now.
+    apply(translating(81))
+    assert boot("--lost-rules").stdout == "lab pair: it has rules on the host, which stay as they are\n"
+    assert rules() == ["81"]
+    apply({"name": "pair"}, absent=True)
+    assert boot("--lost-rules").stdout == "lab pair: it does not stand, and gets no rules\n"
+    assert not rules()
+    forget()
+    assert files().keys() - before.keys() <= {"/etc/systemd/system/multi-user.target.wants"}
+
+
+def test_nftables_is_restarted_and_reloaded_under_systemd() -> None:
+    unit = Path("/usr/lib/systemd/system/nftables.service").read_text()
+    with booted_host() as machine:
+
+        def build() -> None:
+            own_local_lib()
+            Path("/run/units/nftables.service").write_text(unit)
+            apply(translating(80))
+            persist(translating(80))
+
+        def are(*wanted: str) -> bool:
+            names = (RULES_UNIT.name, UNIT.name)
+            return machine.systemctl("show", "--value", "--property=ActiveState", *names).split() == [*wanted]
+
+        machine.call(build)
+        # The lab was not booted yet; and by two commands, by one, and by a reload.
+        for verbs in (["start"], ["stop", "start"], ["restart"], ["reload"]):
+            for verb in verbs:
+                assert machine.systemctl(verb, "nftables.service") == ""
+            machine.call(lambda: eventually(lambda: rules() == ["80"], "the rule of the lab"))
+            eventually(lambda: are("active", "inactive"), "the end of what has put it back")
+        machine.call(lambda: apply({"name": "pair"}, absent=True))
+        for verb in ("restart", "reload"):
+            machine.systemctl(verb, "nftables.service")
+        eventually(lambda: are("active", "inactive"), "the end of what the restart has begun")
+        assert machine.call(rules) == []
+        assert machine.call(lambda: ip("netns", "list")) == ""
 
 
 def test_under_systemd_with_services() -> None:
