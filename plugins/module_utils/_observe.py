@@ -88,11 +88,9 @@ def observe(machine: Machine, wanted: Wanted) -> State:
     state.connection = connection()
     keys = _sysctl_keys(wanted, state)
     names = dict.fromkeys(asked)
-    names.update(dict.fromkeys(end.namespace for wire in wanted.wires for end in wire.ends))
-    names.update(dict.fromkeys(end.namespace for veth in wanted.absent_veths for end in veth if end))
-    names.update(dict.fromkeys(end.namespace for end in wanted.absent_bridges))
+    ends = [end for wire in wanted.wires for end in wire.ends] + _absent_ends(wanted)
+    names.update(dict.fromkeys(end.namespace for end in ends))
     names.update(dict.fromkeys(entry.namespace for entry in state.remembered))
-    names.update(dict.fromkeys(end.namespace for end in wanted.absent_devices))
     kinds = [link.kind for body in wanted.namespaces.values() for link in body.links.values() if link.kind]
     names.update(dict.fromkeys(kind.link.namespace if kind.link else kind.netns for kind in kinds))
     names.pop("", None)
@@ -107,6 +105,7 @@ def observe(machine: Machine, wanted: Wanted) -> State:
     look.at_what_leads_out(earlier)
     look.at(names)
     _find_devices(machine, wanted, look)
+    _find_what_lies_on_others(machine, wanted, look)
     if look.strays(wanted):
         look.at([HOST, *machine.all_names(names)])
     _find_sysctls(machine, wanted, state)
@@ -141,6 +140,12 @@ def _device_ends(wanted: Wanted) -> Iterator[Endpoint]:
         yield from (Endpoint(namespace.name, link.name) for link in namespace.links.values() if link.device)
 
 
+def _absent_ends(wanted: Wanted) -> list[Endpoint]:
+    """The links that shall not be, one by one."""
+    veths = [end for veth in wanted.absent_veths for end in veth if end]
+    return [*veths, *wanted.absent_bridges, *wanted.absent_devices]
+
+
 def _find_devices(machine: Machine, wanted: Wanted, look: Look) -> None:
     """Look also where a device may be that is not where it shall be; and at the host if one may have to go there."""
     there = [look.state.link(end) for end in _device_ends(wanted)]
@@ -158,6 +163,29 @@ def _has_device(machine: Machine, name: str) -> bool:
         return handle is not None and any(
             origin_of(altname) for link in decode.links(machine.session(name)) for altname in link.altnames
         )
+
+
+def _find_what_lies_on_others(machine: Machine, wanted: Wanted, look: Look) -> None:
+    """Look where links may lie on one that goes, or that is moved. A demand that prunes has looked there already."""
+    state = look.state
+    are_moved = [link is None or not link.origins for link in map(state.link, _device_ends(wanted))]
+    are_gone = [
+        *map(state.link, _absent_ends(wanted)),
+        *(name in state.namespaces for name in wanted.absent_namespaces),
+    ]
+    if any((*are_moved, *are_gone)) and not wanted.prune:
+        others = (name for name in machine.all_names(state.namespaces) if name not in state.namespaces)
+        look.at([name for name in others if _leads_out(machine, name)])
+
+
+def _leads_out(machine: Machine, name: str) -> bool:
+    with machine.released(name) as handle:
+        return handle is not None and any(map(_lies_elsewhere, decode.links(machine.session(name))))
+
+
+def _lies_elsewhere(link: decode.RawLink) -> bool:
+    """Does a link lie on one of another namespace?"""
+    return link.details is not None and bool(link.lower) and link.lower_nsid is not None
 
 
 def _second_names(entries: Sequence[namespaces.Entry], preferred: Iterable[str]) -> dict[str, str]:
@@ -228,14 +256,15 @@ def _obstacle(entry: namespaces.Entry) -> str:
 
 
 def _concerns(machine: Machine, name: str, lab: str) -> bool:
-    """Is the namespace the lab's, or is a link or a rule of translation in it that is?"""
+    """Is the namespace the lab's, or a link or a rule of translation in it, or what a link of it may lie on?"""
     with machine.released(name) as handle:
         if handle is None:
             return False
         if lab == NOBODY:
             return True
-        # Links may be in a namespace that another lab has taken over.
-        if any(lab in _labs_of(link) for link in decode.links(machine.session(name))):
+        links = decode.links(machine.session(name))
+        # Links may be in a namespace that another lab has taken over, or lie on one that goes.
+        if any(lab in _labs_of(link) or _lies_elsewhere(link) for link in links):
             return True
         with machine.entered(name):
             return bool(_nat_of(lab, iptables.in_use()))

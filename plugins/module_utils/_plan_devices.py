@@ -257,6 +257,8 @@ class Devices:
         why = ""
         default = {hop.dev for route in host.routes if route.to in _DEFAULT for hop in route.hops}
         above = [other.name for other in host.links.values() if other.lower == link.name]
+        elsewhere = (upper for upper in self._planner.state.uppers.get(at, ()) if upper.namespace != HOST)
+        above += [str(upper) for upper in elsewhere if not self._lab or self._link(upper).lab != self._lab]
         if default and link.name in default | carriers(host, default):
             why = "the host's default route goes by it"
         elif link.master and not self._wanted.adopt:

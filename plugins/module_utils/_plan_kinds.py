@@ -82,17 +82,18 @@ class Kinds:
             self.remove_link(end)
 
     def remove_link(self, end: Endpoint) -> None:
-        """Remove a link, if it is there, and before it what lies on it."""
+        """Remove a link, if it is there, and before it what lies on it, or on the other end of a veth."""
         planner = self._planner
         link = planner.state.link(end)
         if link is None:
             return
-        for upper in lying_on(planner.state, end):
+        ends = [one for one in (end, link.peer) if one]
+        for lower, upper in [(one, upper) for one in ends for upper in lying_on(planner.state, one)]:
             other = planner.state.link(upper)
             whose = mark_of(planner.state, upper)
             if other and whose != planner.wanted.lab:
                 owner = f" of the lab {whose!r}" if whose else ""
-                planner.result.warnings.append(f"the {other.kind} {upper}{owner} lies on {end}, and goes with it")
+                planner.result.warnings.append(f"the {other.kind} {upper}{owner} lies on {lower}, and goes with it")
             self.remove_link(upper)
         planner.do(c.RemoveLink(end, link.kind, link.peer))
 

@@ -54,7 +54,7 @@ def run(
     wanted.adopt = adopt
     planned = engine.run(wanted, check=check)
     if warned is not None:
-        assert len(planned.warnings) == len(warned)
+        assert len(planned.warnings) == len(warned), planned.warnings
         assert all(map(str.startswith, planned.warnings, warned)), planned.warnings
     return words(planned)
 

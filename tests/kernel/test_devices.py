@@ -647,6 +647,24 @@ def test_what_something_lies_on_goes_only_by_force() -> None:
     assert "mv1 lies on it" in refused(a_lab(device={"name": "far"}))
 
 
+@pytest.mark.parametrize("of_a_module", [False, True])
+def test_what_a_container_has_on_it_is_seen_wherever_it_is(of_a_module: bool) -> None:
+    ip("netns", "add", "container")
+    ip("link", "add", "inner", "link", "eth1", "netns", "container", "type", "macvlan", "mode", "bridge")
+    ip("-n", "container", "link", "set", "inner", "up")
+    if of_a_module:
+        ip("netns", "add", "router")
+        options = {"name": "wan", "namespace": "router", "device": {"name": "eth1"}, "addresses": None, "purge": False}
+        with pytest.raises(Refused, match="container:inner lies on it"):
+            module(_options.ns_link, **options)
+        return
+    assert "container:inner lies on it" in refused(a_lab())
+    run(a_lab(device={"name": "eth1", "force": True}))
+    assert ip_json("container", "link", "show", "inner")[0]["operstate"] == "UP"
+    gone()
+    assert ip_json("container", "link", "show", "inner")[0]["operstate"] == "UP"
+
+
 @pytest.mark.parametrize("name", ["br9", "nothing"])
 def test_what_cannot_be_moved_is_refused(name: str) -> None:
     ip("link", "add", "br9", "type", "bridge")

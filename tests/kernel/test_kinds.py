@@ -311,6 +311,27 @@ def test_what_lies_on_what_goes_is_told(host: None) -> None:
     assert "remove macvlan host:x" in run(changed, warned=["the macvlan host:x lies on a:eth0, and goes with it"])
 
 
+@pytest.mark.parametrize("goes", ["out of the document", "with the lab", "by a module"])
+def test_what_others_have_on_what_goes_is_told_wherever_it_is(host: None, goes: str) -> None:
+    document = lab()
+    document["namespaces"]["host"] = {"interfaces": {"up0": {}}}
+    document["namespaces"]["a"]["interfaces"]["eth1"] = {}
+    document["links"].append({"endpoints": ["host:up0", "a:eth1"]})
+    run(document)
+    run({"name": "two", "namespaces": {"c": {}}})
+    ip("link", "add", "x", "link", "up0", "netns", "c", "type", "macvlan")
+    told = ["the macvlan c:x of the lab 'two' lies on host:up0, and goes with it"]
+    if goes == "out of the document":
+        changed = run(lab(), warned=told)
+    elif goes == "with the lab":
+        changed = run({"name": "lab"}, absent=True, warned=told)
+    else:
+        options = {"name": "up0", "namespace": None, "peer": None, "lab": "lab", "state": "absent"}
+        changed = module(_options.veth, **options)
+    assert "remove macvlan c:x" in changed
+    assert not [link for link in ip_json("c", "link") if link["ifname"] == "x"]
+
+
 def vlans(namespace: str, name: str) -> list[tuple[int, list[str]]]:
     """As ``bridge vlan`` tells them."""
     (found,) = json.loads(within(namespace, "bridge", "-json", "vlan", "show", "dev", name)) or [{"vlans": []}]
