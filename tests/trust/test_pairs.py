@@ -26,6 +26,9 @@ PARTS = 16
 
 HERE: dict[str, Any] = {"impairments": not NO_NETEM, "kinds": kinds_here()}
 
+#: One of four has up to twelve namespaces.
+DOCUMENTS = st.integers(0, 3).flatmap(lambda number: documents(many=number == 3, **HERE))
+
 #: After so many pairs the lab goes, and the next pair starts from nothing.
 _UNTIL_NOTHING = 10
 
@@ -96,7 +99,7 @@ def test_check_is_apply_and_any_document_leads_to_any_other(part: int) -> None:
 
         # Neither shrinking nor trying again: what came before is part of an example.
         @generated(part, -(-PAIRS // PARTS))
-        @given(second=st.one_of(documents(**HERE), documents(many=True, **HERE)))
+        @given(second=DOCUMENTS)
         def holds(second: Document) -> None:
             chain.go_on(second)
 
