@@ -35,7 +35,8 @@ options:
   machines:
     description:
       - The machines on which all of these labs stand, by the names or groups that they have in an inventory that was read before.
-        V(localhost) need not be in any. Of a document that has C(hosts), each machine has the namespaces of the host of its name.
+        V(localhost) need not be in any. Of a document that has C(hosts), each machine has the namespaces of the host of its name, or
+        of that in its variable C(lab_host).
       - A namespace has all variables of its machine that begin with C(ansible_), those of C(group_vars) and C(host_vars) beside the inventory included,
         but for those that say how to become another user. A password for C(sudo) is kept.
       - Such a variable that is a template stays one of the machine, whose C(inventory_hostname) it means.
@@ -173,7 +174,9 @@ class InventoryModule(BaseFileInventoryPlugin, Constructable, Cacheable):
         self._read_config_data(path)
         if not (self.get_option("topologies") or self.get_option("live")):
             raise AnsibleParserError("topologies: is missing; without documents, say 'live: true'")
-        machines = {name: self._connection(name) for name in self._machines()}
+        variables = {name: self._variables(name) for name in self._machines()}
+        machines = {name: self._connection(name, known) for name, known in variables.items()}
+        hosts = {name: self._host_of_documents(name, known) for name, known in variables.items()}
         labs: dict[str, dict[str, Topology]] = {}
         folder = os.path.dirname(os.path.abspath(path))
         for file in self.get_option("topologies"):
@@ -183,7 +186,7 @@ class InventoryModule(BaseFileInventoryPlugin, Constructable, Cacheable):
             if lab in labs:
                 raise AnsibleParserError(f"{file}: there is another document of a lab {lab!r}")
             labs[lab] = parts
-            strange = sorted(set(parts) - set(machines) - {""})
+            strange = sorted(set(parts) - set(hosts.values()) - {""})
             if strange:
                 text = f"{file}: the hosts {', '.join(strange)} of the lab {lab} are none of the 'machines'"
                 self.display.warning(f"nslab.netns.namespaces: {text}, so that their namespaces are missing")
@@ -191,7 +194,7 @@ class InventoryModule(BaseFileInventoryPlugin, Constructable, Cacheable):
             _Place(lab, namespace, machine): _described(topology, namespace)
             for machine in machines
             for lab, parts in labs.items()
-            for topology in [parts.get("") or parts.get(machine)]
+            for topology in [parts.get("") or parts.get(hosts[machine])]
             if topology
             for namespace in topology.nodes
         }
@@ -227,8 +230,8 @@ class InventoryModule(BaseFileInventoryPlugin, Constructable, Cacheable):
                 )
         return list(found)
 
-    def _connection(self, name: str) -> Variables:
-        """The variables by which the machine is reached and entered."""
+    def _variables(self, name: str) -> Variables:
+        """All that the inventory and the folders beside it say of a machine."""
         host = self.inventory.hosts.get(name)
         if host is None:
             return {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
@@ -246,11 +249,24 @@ class InventoryModule(BaseFileInventoryPlugin, Constructable, Cacheable):
             get_vars_from_inventory_sources(self.loader, sources, [host], "all"),
         ):
             found = combine_vars(found, variables)
+        return found
+
+    def _connection(self, name: str, variables: Variables) -> Variables:
+        """The variables by which the machine is reached and entered."""
         return {
             key: self._of_machine(name, key, value)
-            for key, value in found.items()
+            for key, value in variables.items()
             if key.startswith("ansible_") and key not in _OF_BECOMING
         }
+
+    def _host_of_documents(self, name: str, variables: Variables) -> str:
+        """Which of a document's hosts the machine is, as the roles and playbooks say it."""
+        known = {**variables, "inventory_hostname": name}
+        templar = self.templar.copy_with_new_env(available_variables=known)
+        try:
+            return str(templar.template(variables.get("lab_host", name)))
+        except AnsibleError as error:
+            raise AnsibleParserError(f"machines: the lab_host of {name} cannot be told: {error}") from error
 
     def _of_machine(self, machine: str, key: str, value: Any) -> Any:
         """A template is of the machine: what it says of an ``inventory_hostname`` means that one, and no namespace."""

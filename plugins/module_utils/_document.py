@@ -30,7 +30,7 @@ from ._document_services import read_services
 from ._errors import InvalidInput, Problem
 from ._impairment import NO_IMPAIRMENT
 from ._model import HOST, LOOPBACK_MTU, Span, Wanted, WantedImpairment, WantedLink, WantedNamespace, WantedNat
-from ._reader import Reader, enumeration, name_problem
+from ._reader import Reader, enumeration, name_problem, suggestion
 
 if TYPE_CHECKING:
     from ._probe import Probe
@@ -83,7 +83,9 @@ def read_topology(document: Any, absent: bool = False, host: str | None = None) 
         raise InvalidInput([Problem("host", text)])
     if host in parts:
         return parts[host]
-    return Topology(Wanted(lab=lab, prune=True, whole=True, span=Span("", tuple(sorted(parts)))), [], {})
+    text = f"nothing of the lab {lab} stays on this machine: the document has no host {host!r}{suggestion(host, parts)}"
+    span = Span("", tuple(sorted(parts)), found=(("no-part", "host", text),))
+    return Topology(Wanted(lab=lab, prune=True, whole=True, span=span), [], {})
 
 
 def read_parts(document: Any) -> dict[str, Topology]:

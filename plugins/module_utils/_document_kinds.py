@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ._errors import article
-from ._kinds import KINDS, Kind, Setting, kind
+from ._kinds import KINDS, SHARING, Kind, Setting, kind
 from ._model import HOST, LOCAL_TABLE, MAIN_TABLE, Endpoint, Wanted, WantedLink
 from ._reader import Reader, enumeration, join, show, suggestion
 
@@ -277,7 +277,7 @@ def _check_beside(
 ) -> None:
     """A macvlan or an ipvlan takes what comes in by the link that it lies on: it shares it with its like only."""
     kind_ = link.kind
-    if kind_ is None or kind_.link is None or kind_.name not in ("macvlan", "ipvlan"):
+    if kind_ is None or kind_.link is None or kind_.name not in SHARING:
         return
     path = f"{link.kind_path}.link"
     if kind_.link in ports:

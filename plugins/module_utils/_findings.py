@@ -15,6 +15,8 @@ import ipaddress
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from ._kernel import lying_on
+from ._kinds import SHARING
 from ._model import HOST, MAIN_TABLE, Endpoint, IPNetwork, State, Wanted, WantedNamespace
 from ._rules import TABLES
 
@@ -59,14 +61,14 @@ def _same_prefix(wanted: Wanted, state: State) -> Iterator[Finding]:
     """Two interfaces of one namespace with one connected prefix: the kernel sends to it through the first alone."""
     for namespace in wanted.namespaces.values():
         links = state.namespaces[namespace.name].links
-        seen: dict[IPNetwork, str] = {}
+        seen: dict[tuple[str, IPNetwork], str] = {}
         ours = {(link.name, item.value): item.path for link in namespace.links.values() for item in link.addresses}
         for link in sorted(links.values(), key=lambda link: (link.name in namespace.links, link.index == 0)):
             for address in link.addresses:
                 network = address.network
                 if network.prefixlen == network.max_prefixlen or address.noprefixroute:
                     continue
-                first = seen.setdefault(network, link.name)
+                first = seen.setdefault((link.domain, network), link.name)
                 if first != link.name and (link.name, address) in ours:
                     yield Finding(
                         "same-prefix",
@@ -294,7 +296,7 @@ def _addresses(state: State, end: Endpoint) -> list[str]:
 
 
 class Segments:
-    """Which interfaces share a layer 2 segment: joined by veths and bridges."""
+    """Which interfaces share a layer 2 segment: joined by veths, bridges, and as a macvlan is with what it lies on."""
 
     def __init__(self, wanted: Wanted, state: State) -> None:
         self._state = state
@@ -329,9 +331,12 @@ class Segments:
             if here in found or link is None:
                 continue
             found.add(here)
-            if here not in self._wires and link.kind != "bridge":
+            lower = link.details.link if link.details and link.kind in SHARING else None
+            if here not in self._wires and link.kind != "bridge" and not lower:
                 is_closed = False
             waiting += [self._wires[here]] if here in self._wires else []
+            waiting += [lower] if lower else []
+            waiting += lying_on(self._state, here, SHARING)
             bridge = here if link.kind == "bridge" else here._replace(interface=link.master)
             if bridge not in bridges:
                 bridges.add(bridge)

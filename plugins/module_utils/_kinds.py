@@ -31,6 +31,9 @@ KINDS: dict[str, dict[str, Setting | None]] = {
 #: What lies on another link, and cannot be without; a vxlan may lie on one.
 STACKED = ("vlan", "macvlan", "ipvlan")
 
+#: What is on the same segment as the link that it lies on, beside it.
+SHARING = ("macvlan", "ipvlan")
+
 #: The MTU of a new dummy, and that of a new VRF (vrf_setup(): the largest of IPv6).
 VRF_MTU = 65575
 

@@ -342,6 +342,11 @@ class Link:
     def all_addresses(self) -> list[Address]:
         return [*self.addresses, *self.kernel_addresses]
 
+    @property
+    def domain(self) -> str:
+        """The VRF whose addresses its own are, and which knows no other ones; empty outside of all VRFs."""
+        return self.name if self.kind == "vrf" else self.vrf
+
 
 @dataclass
 class Namespace:

@@ -134,10 +134,6 @@ class Planner:
         self.before = state
         self.state = copy(state)
         self.result = Plan()
-        if wanted.span and not wanted.span.host:
-            hosts = " and ".join(wanted.span.hosts)
-            text = f"the lab {wanted.lab} has nothing for this host, and nothing of it stays here; it has {hosts}"
-            self.result.warnings.append(text)
         self.problems: list[Problem] = []
         self.bridges = Bridges(self)
         self.nat = Nat(self)
@@ -941,14 +937,16 @@ class Planner:
         if not hop.via or hop.onlink:
             return hop
         via = ipaddress.ip_address(hop.via)
-        if any(via == address.ip.ip for link in namespace.links.values() for address in link.all_addresses):
+        domain = _domain(namespace, route, hop)
+        links = [link for link in namespace.links.values() if link.domain == domain]
+        if any(via == address.ip.ip for link in links for address in link.all_addresses):
             self.problem(
                 f"{path}.via",
                 f"{hop.via!r} is an address of the namespace {namespace.name} itself; "
                 "a gateway is the neighbour's address on the same link",
             )
             return None
-        if any(_is_broadcast(via, address) for link in namespace.links.values() for address in link.addresses):
+        if any(_is_broadcast(via, address) for link in links for address in link.addresses):
             text = "is the broadcast address of a connected prefix; a gateway is one neighbour's address"
             self.problem(f"{path}.via", f"{hop.via!r} {text}")
             return None
@@ -1023,6 +1021,14 @@ def _same_v6(address: Address, others: Iterable[Address]) -> bool:
 def _is_same(there: Address, wanted: Address) -> bool:
     """Are two addresses one for the kernel? It has an IPv6 address once per link, whatever its prefix length."""
     return there.ip.ip == wanted.ip.ip if there.family == 6 else there.address == wanted.address
+
+
+def _domain(namespace: Namespace, route: Route, hop: NextHop) -> str:
+    """The VRF in which the kernel looks for a gateway; empty outside of all."""
+    if hop.dev in namespace.links:
+        return namespace.links[hop.dev].domain
+    vrfs = (link for link in namespace.links.values() if link.kind == "vrf")
+    return next((vrf.name for vrf in vrfs if vrf.details and int(vrf.details.get("table")) == route.table), "")
 
 
 def _is_broadcast(address: IPAddress, own: Address) -> bool:

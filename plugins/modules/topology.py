@@ -31,7 +31,8 @@ options:
   host:
     description:
       - Which of the document's C(hosts) this machine is, in a lab that spans some; usually V({{ inventory_hostname }}). Only what the document
-        has on that host is applied, and one that it does not name gets nothing.
+        has on that host is applied.
+      - From a machine that is none of them, all that is there of the lab is removed. This is a finding, V(no-part), and O(strict=true) refuses it.
       - It is needed there, and does nothing with any other document.
     type: str
   gc:

@@ -153,7 +153,9 @@ def test_a_lab_across_machines_is_built_audited_repaired_and_removed(machines: M
 def test_a_machine_that_is_none_of_the_document_is_told_so(machines: Machines) -> None:
     run = machines.run(LAB, "--limit", "vm1", lab_host="vm3").succeeded()
     assert run.changed == 0
-    assert "the lab routed has nothing for this host, and nothing of it stays here; it has vm1 and vm2" in run.words
+    assert "nothing of the lab routed stays on this machine: the document has no host 'vm3'" in run.words
+    run = machines.run(LAB, "--limit", "vm1", lab_host="vm3", lab_strict=True).failed()
+    assert "[no-part]" in run.words
     audit = machines.run(AUDIT, "--limit", "vm1", lab_host="vm3").succeeded()
     assert "vm1: the lab routed has nothing for this host, and nothing of it is here" in audit.words
     task = {"nslab.netns.topology": {"topology": DOCUMENT}}
@@ -168,3 +170,18 @@ def test_its_namespaces_are_hosts_on_their_machines(ansible: Controller, machine
     assert places == {"server": "vm1", "router": "vm1", "client": "vm2"}
     assert str(machines.inventory.parent / "python-vm2") in hosts["client"]["ansible_own_python"]
     assert "10.0.2.2/24" in str(hosts["client"]["netns_interfaces"]["vethC"])
+
+
+def test_a_machine_may_have_another_name_than_the_document_gives_it(ansible: Controller, machines: Machines) -> None:
+    known = {"one": {"lab_host": "vm1"}, "two": {"number": 2, "lab_host": "vm{{ number }}"}, "three": {}}
+    machines.inventory.write_text(json.dumps({"all": {"hosts": known}}))
+    options = {"topologies": [str(machines.document)], "machines": ["one", "two", "three"]}
+    machines.namespaces.write_text(json.dumps({"plugin": "nslab.netns.namespaces", **options}))
+    listed = ansible.inventory(str(machines.inventory), str(machines.namespaces)).succeeded()
+    hosts = json.loads(listed.stdout)["_meta"]["hostvars"]
+    places = {name: hosts[name]["netns_machine"] for name in ("server", "router", "client")}
+    assert places == {"server": "one", "router": "one", "client": "two"}
+    known["two"]["lab_host"] = "{{ nothing }}"
+    machines.inventory.write_text(json.dumps({"all": {"hosts": known}}))
+    listed = ansible.inventory(str(machines.inventory), str(machines.namespaces))
+    assert "machines: the lab_host of two cannot be told" in listed.words

@@ -65,6 +65,48 @@ def test_one_prefix_on_two_interfaces_names_both() -> None:
     assert "veth0 and veth1 of the namespace host both have the connected prefix 172.18.0.0/16" in finding.text
 
 
+def test_vrfs_know_only_their_own_addresses() -> None:
+    """Two customers with the same addresses; the gateway of one is an address of the other's."""
+    document: Document = {
+        "name": "x",
+        "namespaces": {
+            "pe": {
+                "interfaces": {
+                    "red": {"vrf": {"table": 101, "interfaces": ["r0"]}},
+                    "blue": {"vrf": {"table": 102, "interfaces": ["b0"]}},
+                    "r0": {"addresses": ["10.0.0.1/24"]},
+                    "b0": {"addresses": ["10.0.0.2/24"]},
+                },
+                "routes": [
+                    {"to": "default", "via": "10.0.0.2", "table": 101},
+                    {"to": "default", "via": "10.0.0.1", "dev": "b0", "table": 102},
+                ],
+            },
+            "ce1": {"interfaces": {"eth0": {"addresses": ["10.0.0.2/24"]}}},
+            "ce2": {"interfaces": {"eth0": {"addresses": ["10.0.0.1/24"]}}},
+        },
+        "links": [{"endpoints": ["pe:r0", "ce1:eth0"]}, {"endpoints": ["pe:b0", "ce2:eth0"]}],
+    }
+    assert found(document) == []
+    document["namespaces"]["pe"]["routes"][0]["via"] = "10.0.0.1"
+    with pytest.raises(Refused, match="is an address of the namespace pe itself"):
+        found(document)
+
+
+def test_a_gateway_on_a_macvlan_of_the_segment() -> None:
+    document = routed()
+    document["namespaces"]["gateway"] = {
+        "interfaces": {"up": {"macvlan": {"link": "server:vethS"}, "addresses": ["10.0.1.77/24"]}},
+        "sysctls": {"net.ipv4.ip_forward": 1},
+    }
+    document["namespaces"]["server"]["routes"][0]["via"] = "10.0.1.77"
+    assert found(document) == []
+    document["namespaces"]["server"]["routes"][0]["via"] = "10.0.1.78"
+    assert found(document) == [("unowned-gateway", "namespaces.server.routes[0].via")]
+    document["namespaces"]["gateway"]["routes"] = [{"to": "198.51.100.0/24", "via": "10.0.1.79"}]
+    assert len(found(document)) == 2
+
+
 def test_a_prefix_that_somebody_elses_interface_has() -> None:
     document = containers("192.168.0.9/24", "172.19.0.11/16")
     assert found(document) == [("same-prefix", "namespaces.host.interfaces.veth0.addresses[0]")]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _options
 from ansible_collections.nslab.netns.plugins.module_utils._document import read_parts, read_topology
-from ansible_collections.nslab.netns.plugins.module_utils._errors import InvalidInput
+from ansible_collections.nslab.netns.plugins.module_utils._errors import InvalidInput, Refused
 from ansible_collections.nslab.netns.plugins.module_utils._findings import findings
 from ansible_collections.nslab.netns.plugins.module_utils._kinds import Kind
 from ansible_collections.nslab.netns.plugins.module_utils._model import (
@@ -184,9 +184,11 @@ def test_a_host_that_is_not_in_the_document_has_nothing_of_the_lab() -> None:
     assert topology.wanted.namespaces == {}
     planned = plan(topology.wanted, State(namespaces={HOST: Namespace(HOST)}))
     assert planned.steps == []
-    assert planned.warnings == [
-        "the lab routed has nothing for this host, and nothing of it stays here; it has vm1 and vm2"
-    ]
+    text = "nothing of the lab routed stays on this machine: the document has no host 'vm3'; did you mean 'vm2'?"
+    assert [str(finding) for finding in planned.findings] == [f"host: {text} [no-part]"]
+    topology.wanted.strict = True
+    with pytest.raises(Refused, match="no-part"):
+        plan(topology.wanted, State(namespaces={HOST: Namespace(HOST)}))
 
 
 def test_the_host_has_to_be_said() -> None:
