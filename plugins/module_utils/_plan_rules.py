@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from . import _changes as c
 from ._errors import FOREIGN
 from ._model import Namespace, Remembered, WantedNamespace, WantedRule
-from ._rules import Rule, groups
+from ._rules import NEW_RULES, Rule, groups
 
 if TYPE_CHECKING:
     from ._plan import Planner
@@ -53,14 +53,27 @@ class Rules:
         """Let each namespace have its rules, now that their tables are filled."""
         for wanted in self._wanted.namespaces.values():
             namespace = self._planner.state.namespaces[wanted.name]
-            there = groups(namespace.rules)
-            places = dict.fromkeys((*(item.value.place for item in wanted.rules), *there))
+            there, given = groups(namespace.rules), groups(self._given(namespace))
+            places = dict.fromkeys((*(item.value.place for item in wanted.rules), *there, *given))
             for place in places:
                 items = [item for item in wanted.rules if item.value.place == place]
-                self._set_group(namespace, wanted, there.get(place, ()), items)
+                self._set_group(namespace, wanted, there.get(place, ()), items, given.get(place, ()))
+
+    def _given(self, namespace: Namespace) -> list[Rule]:
+        """The rules that the kernel has made with a namespace of the lab's own, and does not make again."""
+        if not (self._wanted.prune and self._planner.owns(namespace)):
+            return []
+        # Without a rule for a family, the kernel does not know the family.
+        families = {rule.family for rule in namespace.rules}
+        return [rule for rule in NEW_RULES if rule.family in families]
 
     def _set_group(
-        self, namespace: Namespace, wanted: WantedNamespace, there: tuple[Rule, ...], items: list[WantedRule]
+        self,
+        namespace: Namespace,
+        wanted: WantedNamespace,
+        there: tuple[Rule, ...],
+        items: list[WantedRule],
+        given: tuple[Rule, ...],
     ) -> None:
         places: dict[int, int] = {}
         for number, item in enumerate(items):
@@ -90,6 +103,7 @@ class Rules:
         for memory, item in zip(memories, items):
             self._planner.memories.agree(memory, item.path)
         rules = (*staying, *again)
+        rules += tuple(rule for rule in given if all(rule.words != other.words for other in rules))
         if rules != there:
             path = next((item.path for i, item in enumerate(items) if i not in places), wanted.path)
             new = [memory for i, memory in enumerate(memories) if i not in places and memory]

@@ -218,6 +218,24 @@ def test_those_of_the_kernel_and_of_daemons_stay() -> None:
     assert not differences(before, snapshot())
 
 
+@pytest.mark.parametrize("gone", [["0"], ["32766"], ["0", "32766", "32767"]], ids=str)
+@pytest.mark.parametrize("family", ["-4", "-6"])
+def test_those_of_the_kernel_that_were_deleted_by_hand_come_again(family: str, gone: list[str]) -> None:
+    run({"name": "lab", "namespaces": {"a": {"rules": [{"priority": 10, "family": "ipv6", "table": 100}]}}})
+    before = shown(family=family, ours=False)
+    gone = [priority for priority in gone if f"{priority}: " in " ".join(before)]
+    for priority in gone:
+        ip("-n", "a", family, "rule", "delete", "priority", priority)
+    document = {"name": "lab", "namespaces": {"a": {"rules": [{"priority": 10, "family": "ipv6", "table": 100}]}}}
+    if not shown(family=family, ours=False) and family == "-4":
+        pytest.skip("without any rule of a family nobody can tell that the kernel knows it")
+    predicted = run(document, check=True)
+    assert len(predicted) == len(gone)
+    assert run(document) == predicted
+    assert shown(family=family, ours=False) == before
+    assert run(document) == []
+
+
 def test_one_that_says_the_same_as_the_kernels_is_not_made_again() -> None:
     main = {"priority": 32766, "table": "main"}
     run(document(main, {"priority": 1000, "l3mdev": True}))
@@ -227,7 +245,10 @@ def test_one_that_says_the_same_as_the_kernels_is_not_made_again() -> None:
     ip("-n", "a", "rule", "delete", "priority", "32766")
     assert run(document(main)) == ["add rule a priority 32766 from all lookup main"]
     assert run(document(main)) == []
-    assert run(document()) == ["remove rule a priority 32766 from all lookup main"]
+    # It goes, and the kernel's is there again.
+    changes = [f"{verb} rule a priority 32766 from all lookup main" for verb in ("remove", "add")]
+    assert sorted(run(document()), reverse=True) == changes
+    assert shown(ours=False) == KERNEL
 
 
 def test_the_module_adds_changes_purges_and_removes() -> None:
