@@ -310,7 +310,7 @@ def _own_numbers(parts: Mapping[str, Part]) -> Iterator[int]:
 
 def check_layer2(reader: Reader, parts: Mapping[str, Part], crossings: Sequence[Crossing] = ()) -> None:
     """No two interfaces that share a network segment, by links and bridges, have the same address."""
-    for segment in _segments(parts, crossings):
+    for segment in _segments(parts, crossings, apart=True):
         first: dict[IPAddress, str] = {}
         for place in segment:
             link = parts[place.host].wanted.namespaces[place.end.namespace].links.get(place.end.interface)
@@ -323,13 +323,16 @@ def check_layer2(reader: Reader, parts: Mapping[str, Part], crossings: Sequence[
                     )
 
 
-def _segments(parts: Mapping[str, Part], crossings: Sequence[Crossing]) -> Iterator[list[Place]]:
-    """The interfaces that share a network segment, in the document's order."""
+def _segments(parts: Mapping[str, Part], crossings: Sequence[Crossing], apart: bool = False) -> Iterator[list[Place]]:
+    """The interfaces that share a network segment, in the document's order.
+
+    ``apart``: bridges that keep VLANs apart join none, as who hears whom there is nothing to be sure of.
+    """
     joined: dict[Place, list[Place]] = {}
     pairs: list[tuple[Place, Place]] = []
     for host, part in parts.items():
         pairs += [(Place(host, wire.ends[0]), Place(host, wire.ends[1])) for wire in part.wanted.wires]
-        pairs += [(Place(host, one), Place(host, other)) for one, other in _bridged(part.wanted)]
+        pairs += [(Place(host, one), Place(host, other)) for one, other in _bridged(part.wanted, apart)]
     pairs += [crossing.ends for crossing in crossings]
     for one, other in pairs:
         joined.setdefault(one, []).append(other)
@@ -363,9 +366,10 @@ def _trunks(wanted: Wanted) -> Iterator[Endpoint]:
                         yield Endpoint(namespace.name, port.name)
 
 
-def _bridged(wanted: Wanted) -> Iterator[tuple[Endpoint, Endpoint]]:
+def _bridged(wanted: Wanted, apart: bool) -> Iterator[tuple[Endpoint, Endpoint]]:
     for namespace in wanted.namespaces.values():
         for link in namespace.links.values():
             bridge = Endpoint(namespace.name, link.name)
-            for port in link.bridge.ports if link.bridge else ():
+            joins = link.bridge and not (apart and link.bridge.settings.get("vlan_filtering"))
+            for port in link.bridge.ports if link.bridge and joins else ():
                 yield bridge, bridge._replace(interface=port)

@@ -11,6 +11,7 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -26,6 +27,7 @@ from . import _sysctl as sysctl
 from ._connection import connection
 from ._errors import few
 from ._findings import BRIDGE_NETFILTER
+from ._kinds import kind
 from ._machine import Machine
 from ._model import (
     BIRTH_GROUP,
@@ -351,6 +353,17 @@ def _sysctl_keys(wanted: Wanted, state: State) -> dict[str, set[str]]:
     return keys
 
 
+def _with_target(session: Session, link: decode.RawLink) -> decode.RawLink:
+    """A VXLAN whose entry for its other end somebody has deleted sends there no more, and has none."""
+    if link.details is None or link.details.name != "vxlan":
+        return link
+    target = str(link.details.get("remote") or link.details.get("group"))
+    if not target or target in decode.flood_targets(session, link.ifindex):
+        return link
+    said = {**dict(link.details.settings), "remote": "", "group": ""}
+    return link._replace(details=kind(link.details.name, said))
+
+
 class Look:
     """Reads namespaces into a state, and finds out which veth ends belong together."""
 
@@ -391,7 +404,7 @@ class Look:
         namespace = Namespace(name, handle.inode)
         indexes: dict[int, Link] = {}
         names: dict[int, str] = {}
-        for raw in decode.links(session):
+        for raw in map(functools.partial(_with_target, session), decode.links(session)):
             link = Link(raw.name, raw.ifindex, raw.kind, raw.mtu, raw.mac, raw.up, raw.alias)
             link.bridge, link.port = raw.bridge, raw.port
             link.altnames, link.permanent_mac = raw.altnames, raw.permanent_mac

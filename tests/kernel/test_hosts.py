@@ -207,6 +207,26 @@ def test_drift_on_one_host_is_repaired_there(two: Two) -> None:
     assert two.run(split()) == {"vm1": [], "vm2": []}
 
 
+def test_a_tunnel_that_has_forgotten_its_other_end_is_made_anew(two: Two) -> None:
+    two.run(split())
+    with two.on("vm2"):
+        entry = within("client", "bridge", "fdb", "show", "dev", "vethC").strip()
+        assert entry.startswith("00:00:00:00:00:00 dst 192.0.2.1 ")
+        within("client", "bridge", "fdb", "delete", "00:00:00:00:00:00", "dev", "vethC", "dst", "192.0.2.1")
+    assert not two.ping("vm1/server", "2.2.2.2", 1)[0]
+    with two.on("vm2"):
+        predicted = run(split(), host="vm2", check=True)
+        assert predicted[0] == "remove vxlan client:vethC"
+        assert run(split(), host="vm2") == predicted
+        assert within("client", "bridge", "fdb", "show", "dev", "vethC").strip() == entry
+    assert two.ping("vm1/server", "2.2.2.2")[0]
+    assert two.run(split()) == {"vm1": [], "vm2": []}
+    # What somebody has added is nobody's business: it may be a daemon that knows more tunnels.
+    with two.on("vm2"):
+        within("client", "bridge", "fdb", "append", "00:00:00:00:00:00", "dev", "vethC", "dst", "192.0.2.7")
+    assert two.run(split()) == {"vm1": [], "vm2": []}
+
+
 def test_a_namespace_that_takes_a_while_to_end_is_waited_for(two: Two) -> None:
     two.run(split())
     with two.on("vm2"):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import ipaddress
 import os
 import re
 import socket
@@ -35,6 +36,9 @@ _RTM_GETNEIGH = 30
 _RTM_GETNSID = 90
 
 _IFINFO = struct.Struct("=BxHiII")
+#: struct ndmsg: family, padding, ifindex, state, flags, type.
+_NDMSG = struct.Struct("=BxxxiHBB")
+_RTM_GETNEIGH, _NDA_DST, _NDA_LLADDR, _NDA_IFINDEX = 30, 1, 2, 8
 _IFADDR = struct.Struct("=BBBBI")
 _RTMSG = struct.Struct("=BBBBBBBBI")
 _RTNEXTHOP = struct.Struct("=HBBi")
@@ -290,6 +294,18 @@ def port_vlans(session: Session) -> dict[int, tuple[Vlan, ...]]:
                     Vlan(vid, bool(flags & _BRIDGE_VLAN_INFO_PVID), bool(flags & _BRIDGE_VLAN_INFO_UNTAGGED))
                     for flags, vid in pairs
                 )
+    return found
+
+
+def flood_targets(session: Session, index: int) -> list[str]:
+    """To which addresses a VXLAN sends what it knows no better one for: those of its entries for the MAC address 0."""
+    found = []
+    payload = _NDMSG.pack(socket.AF_BRIDGE, 0, 0, 0, 0) + _u32_attribute(_NDA_IFINDEX, index)
+    for body in session.dump(_RTM_GETNEIGH, payload):
+        _family, its_index, _state, _flags, _type = _NDMSG.unpack_from(body)
+        values = dict(attributes(body, _NDMSG.size))
+        if its_index == index and _NDA_DST in values and not any(values.get(_NDA_LLADDR, b"\1")):
+            found.append(str(ipaddress.ip_address(values[_NDA_DST])))
     return found
 
 

@@ -691,3 +691,17 @@ def test_bad_options_are_refused(read: Any, options: Any, path: str, words: str)
         read(options)
     assert caught.value.problems[0].path.startswith(path)
     assert words in caught.value.problems[0].text
+
+
+def test_a_bridge_that_keeps_vlans_apart_joins_no_segment() -> None:
+    ends = {name: {"interfaces": {"eth0": {"addresses": ["10.0.0.2/24"]}}} for name in ("red", "blue")}
+    bridge: dict[str, Any] = {"vlan_filtering": True, "ports": ["r", "b"]}
+    document = {
+        "name": "x",
+        "namespaces": {**ends, "switch": {"interfaces": {"r": {}, "b": {}}, "bridges": {"br0": bridge}}},
+        "links": [{"endpoints": ["switch:r", "red:eth0"]}, {"endpoints": ["switch:b", "blue:eth0"]}],
+    }
+    assert read_topology(document).wanted.lab == "x"
+    bridge["vlan_filtering"] = False
+    with pytest.raises(InvalidInput, match="too, on the same network segment"):
+        read_topology(document)
