@@ -600,7 +600,8 @@ class Application:
                 if change.kind.name != "vxlan" or error.number != errno.EEXIST or change.ifindex:
                     raise
                 if time.monotonic() > deadline:
-                    hint = "choose another number, or end what is still inside a namespace that was removed"
+                    hint = "choose another number ('id', or 'vni' of a link between hosts), or end what is still in a"
+                    hint += " namespace that was removed"
                     raise KernelError(error.number, f"{error.words}; {hint}") from error
             select.select([], [], [], _POLL_SECONDS)
 

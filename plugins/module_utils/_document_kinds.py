@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ._errors import article
-from ._kinds import KINDS, SHARING, Kind, Setting, kind
+from ._kinds import KINDS, SHARING, Kind, Setting, conflict, kind
 from ._model import HOST, LOCAL_TABLE, MAIN_TABLE, Endpoint, Wanted, WantedLink
 from ._reader import Reader, enumeration, join, show, suggestion
 
@@ -286,15 +286,11 @@ def _check_beside(
     first = lowers.setdefault(kind_.link, link)
     if first is link or first.kind is None:
         return
-    if first.kind.name != kind_.name:
-        text = f"{article(first.kind.name)} lies on {kind_.link} already, at {first.kind_path}"
-        reader.problem(path, f"{text}; it shares the link with no {kind_.name}")
-    elif kind_.name == "macvlan" and "passthru" in (kind_.get("mode"), first.kind.get("mode")):
-        reader.problem(f"{link.kind_path}.mode", f"a 'passthru' is alone on its link; {first.kind_path} is there too")
-    elif kind_.name == "ipvlan" and kind_.settings != first.kind.settings:
-        # As ipvlan_set_port_mode() has it.
-        text = f"all on {kind_.link} are of one mode and flag, and {first.kind_path} is of another"
-        reader.problem(f"{link.kind_path}.mode", text)
+    why = conflict(kind_, first.kind)
+    if why:
+        key = "mode" if first.kind.name == kind_.name else "link"
+        text = f"{article(first.kind.name)} lies on {kind_.link} already, at {first.kind_path}, and {why}"
+        reader.problem(f"{link.kind_path}.{key}", text)
 
 
 def _below(start: Endpoint, links: Mapping[Endpoint, WantedLink]) -> Iterator[Endpoint]:

@@ -83,3 +83,20 @@ def kind(name: str, said: Mapping[str, Setting], link: Endpoint | None = None, n
     return Kind(
         name, tuple((setting, "" if value is None else value) for setting, value in settings.items()), link, netns
     )
+
+
+def conflict(kind: Kind, there: Kind) -> str:
+    """Why a link cannot lie beside another one, in words; empty if it can."""
+    if {kind.name, there.name} == {"macvlan", "ipvlan"}:
+        return f"shares the link with no {kind.name}"
+    if kind.name != there.name:
+        return ""
+    if kind.name == "macvlan" and "passthru" in (kind.get("mode"), there.get("mode")):
+        return "a 'passthru' is alone on its link"
+    if kind.name == "ipvlan" and kind.settings != there.settings:
+        # ipvlan_set_port_mode() would change all of them.
+        words = f"'mode: {there.get('mode')}' and 'flag: {there.get('flag')}'"
+        return f"all on one link are of one mode and flag; its are {words}"
+    if kind.name == "vlan" and kind.settings == there.settings:
+        return "has the same number"
+    return ""

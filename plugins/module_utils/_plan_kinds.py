@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from . import _changes as c
 from ._errors import FOREIGN, MISSING, article, did_you_mean
 from ._kernel import default_mtu, lying_on, mark_of
-from ._kinds import Kind
+from ._kinds import Kind, conflict
 from ._model import Endpoint, Link, WantedLink, mark
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Kinds:
             planner.problem(f"{path}.link", text)
         for upper in lying_on(planner.state, lower):
             other = planner.state.link(upper)
-            why = _conflict(kind, other.details) if other and other.details else ""
+            why = conflict(kind, other.details) if other and other.details else ""
             if other and why:
                 planner.problem(path, f"the {other.kind} {upper} lies on {lower} already, and {why}", FOREIGN)
 
@@ -291,20 +291,3 @@ class Kinds:
         text = f"{end} cannot be up, as {link.details and link.details.link} is down, on which it lies"
         self._planner.problem(path, f"{text}; set that up, or say 'up: false' here")
         return True
-
-
-def _conflict(kind: Kind, there: Kind) -> str:
-    """Why a link cannot lie beside another one, in words; empty if it can."""
-    if {kind.name, there.name} == {"macvlan", "ipvlan"}:
-        return f"shares the link with no {kind.name}"
-    if kind.name != there.name:
-        return ""
-    if kind.name == "macvlan" and "passthru" in (kind.get("mode"), there.get("mode")):
-        return "a 'passthru' is alone on its link"
-    if kind.name == "ipvlan" and kind.settings != there.settings:
-        # ipvlan_set_port_mode() would change all of them.
-        words = f"'mode: {there.get('mode')}' and 'flag: {there.get('flag')}'"
-        return f"all on one link are of one mode and flag; its are {words}"
-    if kind.name == "vlan" and kind.settings == there.settings:
-        return "has the same number"
-    return ""
