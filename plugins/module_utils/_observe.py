@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from . import _attached as attached
 from . import _devices as devices
@@ -106,8 +106,8 @@ def observe(machine: Machine, wanted: Wanted) -> State:
     look.by_path = _speaks_of_devices(wanted)
     look.at_what_leads_out(earlier)
     look.at(names)
-    _find_devices(machine, wanted, look)
-    _find_what_lies_on_others(machine, wanted, look)
+    _find_devices(wanted, look)
+    _find_what_lies_on_others(wanted, look)
     if look.strays(wanted):
         look.at([HOST, *machine.all_names(names)])
     _find_sysctls(machine, wanted, state)
@@ -148,26 +148,23 @@ def _absent_ends(wanted: Wanted) -> list[Endpoint]:
     return [*veths, *wanted.absent_bridges, *wanted.absent_devices]
 
 
-def _find_devices(machine: Machine, wanted: Wanted, look: Look) -> None:
+def _find_devices(wanted: Wanted, look: Look) -> None:
     """Look also where a device may be that is not where it shall be; and at the host if one may have to go there."""
     there = [look.state.link(end) for end in _device_ends(wanted)]
     seen = {origin for _end, link in look.state.links() for origin in link.origins}
     noted = {Origin(wanted.lab, entry.object) for entry in look.state.remembered if entry.kind == "device"}
     if any(link is None or not link.origin(wanted.lab) for link in there) or noted - seen:
-        others = (name for name in machine.all_names(look.state.namespaces) if name not in look.state.namespaces)
-        look.at([name for name in others if _has_device(machine, name)])
+        look.where(_was_moved)
     if any(link.origins for _end, link in look.state.links()):
         look.at([HOST])
 
 
-def _has_device(machine: Machine, name: str) -> bool:
-    with machine.released(name) as handle:
-        return handle is not None and any(
-            origin_of(altname) for link in decode.links(machine.session(name)) for altname in link.altnames
-        )
+def _was_moved(link: decode.RawLink) -> bool:
+    """Is a link a device of the host?"""
+    return any(map(origin_of, link.altnames))
 
 
-def _find_what_lies_on_others(machine: Machine, wanted: Wanted, look: Look) -> None:
+def _find_what_lies_on_others(wanted: Wanted, look: Look) -> None:
     """Look where links may lie on one that goes, or that is moved. A demand that prunes has looked there already."""
     state = look.state
     are_moved = [link is None or not link.origins for link in map(state.link, _device_ends(wanted))]
@@ -176,13 +173,7 @@ def _find_what_lies_on_others(machine: Machine, wanted: Wanted, look: Look) -> N
         *(name in state.namespaces for name in wanted.absent_namespaces),
     ]
     if any((*are_moved, *are_gone)) and not wanted.prune:
-        others = (name for name in machine.all_names(state.namespaces) if name not in state.namespaces)
-        look.at([name for name in others if _leads_out(machine, name)])
-
-
-def _leads_out(machine: Machine, name: str) -> bool:
-    with machine.released(name) as handle:
-        return handle is not None and any(map(_lies_elsewhere, decode.links(machine.session(name))))
+        look.where(_lies_elsewhere)
 
 
 def _lies_elsewhere(link: decode.RawLink) -> bool:
@@ -385,6 +376,15 @@ class Look:
                 if handle:
                     self.state.namespaces[name] = self._namespace(name, handle)
         self._pair()
+
+    def where(self, is_meant: Callable[[decode.RawLink], bool]) -> None:
+        """Look at those namespaces, of all that were not looked at yet, that have such a link."""
+        others = (name for name in self.machine.all_names(self.state.namespaces) if name not in self.state.namespaces)
+        self.at([name for name in others if self._has(name, is_meant)])
+
+    def _has(self, name: str, is_meant: Callable[[decode.RawLink], bool]) -> bool:
+        with self.machine.released(name) as handle:
+            return handle is not None and any(map(is_meant, decode.links(self.machine.session(name))))
 
     def at_what_leads_out(self, names: Iterable[str]) -> None:
         """Read of namespaces only the lab's links that lead out of them: veths, and VXLANs, of which there is one for
