@@ -14,7 +14,7 @@ options:
     description:
       - The name of the lab that the objects belong to. It is left on them as a mark in the kernel (the alias of a link, the
         alias of a namespace's C(lo)), by which M(nslab.netns.topology) knows them as the lab's own.
-      - With it, what has another lab's mark or none is neither taken over nor removed.
+      - With it, a namespace or link that has another lab's mark or none is neither taken over nor removed.
       - Without it, objects are made without a mark, as C(ip) would make them, and those of any lab may be changed and
         removed, as C(ip) would do it.
     type: str

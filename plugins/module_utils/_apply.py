@@ -37,6 +37,7 @@ from . import _sysctl as sysctl
 from ._errors import KernelError, NoNamespace, NslabError, StepFailed
 from ._impairment import NO_NETEM
 from ._kernel import unfollowed
+from ._kinds import PORT_TAKEN
 from ._machine import Machine
 from ._model import BIRTH_GROUP, IPV6_MIN_MTU, NO_MAC, NO_VLANS, Endpoint, Remembered, Route, State, lab_of
 from ._nat import IPTABLES
@@ -44,6 +45,7 @@ from ._netlink import conf, decode, encode, library, qdiscs, rules
 from ._netlink.session import Session
 from ._plan import Plan
 from ._renames import devices_of, followed, inherited, once
+from ._rules import VRF_RULES, lacking
 from ._service import ServiceKey
 from ._sysctl_keys import PASSED_ON, ipv6_conf
 
@@ -558,7 +560,7 @@ class Application:
     def _add_bridge(self, change: c.AddBridge) -> None:
         session, name = self._machine.session(change.end.namespace), change.end.interface
         group = BIRTH_GROUP if change.alias else 0
-        with _saying_what_the_kernel_lacks():
+        with _saying_what_it_is():
             _send_at(
                 lambda index: encode.add_bridge(session, name, dict(change.settings), change.mac, index, group),
                 change.ifindex,
@@ -584,6 +586,9 @@ class Application:
             index = self._learn_index(change.end, "made").ifindex
             if change.alias:
                 encode.set_link(session, index, alias=change.alias, group=0)
+            if kind.name == "vrf":
+                # The kernel makes them with the first one of a namespace, and somebody may have removed them since.
+                rules.add(session, lacking(rules.rules(session), VRF_RULES))
             self._restore_conf(change.end)
         except BaseException:
             with contextlib.suppress(NslabError, KeyError):
@@ -628,7 +633,7 @@ class Application:
 
     def _set_bridge(self, change: c.SetBridge) -> None:
         session = self._machine.session(change.end.namespace)
-        with _saying_what_the_kernel_lacks():
+        with _saying_what_it_is():
             encode.set_bridge(session, self._index(change.end), dict(change.settings))
 
     def _set_master(self, change: c.SetMaster) -> None:
@@ -639,7 +644,7 @@ class Application:
         encode.set_port(self._machine.session(change.end.namespace), self._index(change.end), dict(change.settings))
 
     def _set_vlans(self, change: c.SetVlans) -> None:
-        with _saying_what_the_kernel_lacks():
+        with _saying_what_it_is():
             self._send_vlans(change)
 
     def _send_vlans(self, change: c.SetVlans) -> None:
@@ -755,12 +760,14 @@ class Application:
                 self._restore_ipv6(change.end)
 
     def _set_up(self, change: c.SetUp) -> None:
-        encode.set_link(self._machine.session(change.end.namespace), self._index(change.end), up=change.up)
+        session = self._machine.session(change.end.namespace)
+        with _saying_what_it_is(errno.EADDRINUSE, PORT_TAKEN):
+            encode.set_link(session, self._index(change.end), up=change.up)
 
     def _set_impairment(self, change: c.SetImpairment) -> None:
         session, index = self._machine.session(change.end.namespace), self._index(change.end)
         if change.impairment:
-            with _saying_what_the_kernel_lacks(errno.ENOENT, NO_NETEM):
+            with _saying_what_it_is(errno.ENOENT, NO_NETEM):
                 qdiscs.set_impairment(session, index, change.impairment)
         elif change.before:
             qdiscs.remove_impairment(session, index, change.before.handle)
@@ -930,7 +937,7 @@ def _await_peer(session: Session, route: Route) -> bool:
 
 
 @contextlib.contextmanager
-def _saying_what_the_kernel_lacks(number: int = errno.EOPNOTSUPP, what: str = NO_VLANS) -> Iterator[None]:
+def _saying_what_it_is(number: int = errno.EOPNOTSUPP, what: str = NO_VLANS) -> Iterator[None]:
     """Of bridges and ports the kernel lacks only VLANs, and then says no more than that it does not support it."""
     try:
         yield

@@ -67,15 +67,18 @@ class Topology:
 def read_topology(document: Any, absent: bool = False, host: str | None = None) -> Topology:
     """Read and check a topology document, and return what it has for a host.
 
-    ``absent``: what carries its name's mark shall go, and nothing else. ``host``: the name of the machine in a document
-    that has ``hosts``; one that it does not name has no part in the lab.
+    ``absent``: what carries its name's mark shall go, and nothing but that is read. ``host``: the name of the machine
+    in a document that has ``hosts``; one that it does not name has no part in the lab.
 
     Raises InvalidInput.
     """
+    if absent:
+        reader = Reader()
+        lab = _read_name(reader, document if isinstance(document, Mapping) else reader.mapping(document, "", ()))
+        reader.done()
+        return Topology(Wanted(lab=lab, prune=True, whole=True), [], {})
     parts = read_parts(document)
     lab = next(iter(parts.values())).wanted.lab
-    if absent:
-        return Topology(Wanted(lab=lab, prune=True, whole=True), [], {})
     if "" in parts:
         return parts[""]
     if not host:
@@ -88,6 +91,13 @@ def read_topology(document: Any, absent: bool = False, host: str | None = None) 
     return Topology(Wanted(lab=lab, prune=True, whole=True, span=span), [], {})
 
 
+def _read_name(reader: Reader, document: Mapping[str, Any]) -> str:
+    lab = read_lab_name(reader, document.get("name"), "name")
+    if document.get("name") is None:
+        reader.problems = [Problem("name", "is missing: a topology has the name of its lab, such as 'name: routed'")]
+    return lab
+
+
 def read_parts(document: Any) -> dict[str, Topology]:
     """Read and check a topology document, and return what it has for each of its hosts, by their names.
 
@@ -97,9 +107,7 @@ def read_parts(document: Any) -> dict[str, Topology]:
     top = reader.mapping(document, "", _TOPOLOGY_KEYS)
     if not isinstance(document, Mapping):
         reader.done()
-    lab = read_lab_name(reader, top.get("name"), "name")
-    if top.get("name") is None:
-        reader.problems = [Problem("name", "is missing: a topology has the name of its lab, such as 'name: routed'")]
+    lab = _read_name(reader, top)
     hosts = read_hosts(reader, top.get("hosts"), top.get("underlay"))
     parts = {host: Part(host, lab) for host in hosts.addresses or ("",)}
     bodies, everybody = _read_namespaces(reader, top.get("namespaces"), parts, hosts)

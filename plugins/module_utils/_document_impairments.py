@@ -38,6 +38,7 @@ def read_impairment(reader: Reader, value: Any, path: str) -> WantedImpairment |
         return None
     body = {key: item for key, item in reader.mapping(value, path, _KEYS).items() if item is not None}
     entry = _Entry(reader, path, body)
+    before = len(reader.problems)
     found = Impairment(
         delay=entry.time("delay", _MAX_DELAY),
         jitter=entry.time("jitter", _MAX_JITTER),
@@ -48,8 +49,9 @@ def read_impairment(reader: Reader, value: Any, path: str) -> WantedImpairment |
         rate=entry.rate(),
         limit=reader.integer(body["limit"], join(path, "limit"), 1, _MAX_LIMIT) if "limit" in body else DEFAULT_LIMIT,
     )
+    has_no_delay = "delay" not in body or (not found.delay and len(reader.problems) == before)
     for word in ("jitter", "reorder"):
-        if word in body and "delay" not in body:
+        if word in body and has_no_delay:
             what = "the delay varies" if word == "jitter" else "what is not delayed overtakes the rest"
             reader.problem(join(path, word), f"needs a 'delay': {what} by it")
     if found == NO_IMPAIRMENT._replace(limit=found.limit) and "limit" in body:

@@ -26,8 +26,16 @@ _CHOICES = {
     ("macvlan", "mode"): ("bridge", "private", "vepa", "passthru"),
     ("ipvlan", "mode"): ("l2", "l3", "l3s"),
     ("ipvlan", "flag"): ("bridge", "private", "vepa"),
+    ("vxlan", "df"): ("unset", "set", "inherit"),
 }
-_RANGES = {"vlan": (1, 4094), "vxlan": (0, 0xFFFFFF)}
+_RANGES = {
+    ("vlan", "id"): (1, 4094),
+    ("vxlan", "id"): (0, 0xFFFFFF),
+    ("vxlan", "dstport"): (1, 65535),
+    ("vxlan", "ageing"): (0, 0xFFFFFFFF),
+    ("vxlan", "ttl"): (0, 255),
+    ("vxlan", "tos"): (0, 255),
+}
 
 
 def read_kind(reader: Reader, body: Mapping[str, Any], link: WantedLink, namespace: str, path: str) -> None:
@@ -98,17 +106,21 @@ def _lower(reader: Reader, value: Any, namespace: str, path: str) -> Endpoint | 
 
 
 def _settings(reader: Reader, name: str, body: Mapping[str, Any], path: str) -> dict[str, Setting]:
-    """The settings that are numbers or words."""
+    """The settings that are numbers, words of a few, or yes or no."""
     said: dict[str, Setting] = {}
-    for kind_name, key in _CHOICES:
-        if kind_name == name and key in body:
-            said[key] = reader.choice(body[key], f"{path}.{key}", _CHOICES[name, key])
-    if name in _RANGES:
-        if "id" in body:
-            said["id"] = reader.integer(body["id"], f"{path}.id", *_RANGES[name])
-        else:
-            low, high = _RANGES[name]
-            reader.problem(f"{path}.id", f"is missing: the number of the {name.upper()}, from {low} to {high}")
+    for key, usual in KINDS[name].items():
+        at = f"{path}.{key}"
+        if key == "id" and key not in body:
+            low, high = _RANGES[name, key]
+            reader.problem(at, f"is missing: the number of the {name.upper()}, from {low} to {high}")
+        elif key not in body:
+            continue
+        elif (name, key) in _CHOICES:
+            said[key] = reader.choice(body[key], at, _CHOICES[name, key])
+        elif (name, key) in _RANGES:
+            said[key] = reader.integer(body[key], at, *_RANGES[name, key])
+        elif isinstance(usual, bool):
+            said[key] = reader.boolean(body[key], at)
     return said
 
 
@@ -138,10 +150,6 @@ def _vxlan(reader: Reader, value: Any, _link: WantedLink, namespace: str, path: 
         netns = reader.name_of_namespace(body["link_netns"], f"{path}.link_netns")
         if lower:
             reader.problem(f"{path}.link_netns", "is where 'link' is; leave one of them out")
-    if "dstport" in body:
-        said["dstport"] = reader.integer(body["dstport"], f"{path}.dstport", 1, 65535)
-    if "learning" in body:
-        said["learning"] = reader.boolean(body["learning"], f"{path}.learning")
     for key in ("remote", "group", "local"):
         if key in body:
             said[key] = _address(reader, body[key], f"{path}.{key}", multicast=key == "group")
@@ -178,15 +186,16 @@ def _vrf(reader: Reader, value: Any, link: WantedLink, _namespace: str, path: st
             reader.problem(f"{path}.table", f"{text}; a VRF has one of its own")
     elif isinstance(value, Mapping):
         reader.problem(f"{path}.table", "is missing: the number of the VRF's own routing table, such as 10")
-    link.members = {}
+    members: dict[str, str] = {}
     for i, item in enumerate(reader.sequence(body.get("interfaces"), f"{path}.interfaces")):
         at = f"{path}.interfaces[{i}]"
         name = reader.name_of_interface(item, at)
         if name in ("lo", link.name):
             reader.problem(at, f"{name!r} can be no part of the VRF {link.name}")
-        elif name in link.members:
-            reader.problem(at, f"{name!r} stands here twice: it is at {link.members[name]} already")
-        link.members.setdefault(name, at)
+        elif name in members:
+            reader.problem(at, f"{name!r} stands here twice: it is at {members[name]} already")
+        members.setdefault(name, at)
+    link.members = members if "interfaces" in body else None
     return kind("vrf", said)
 
 
@@ -223,12 +232,16 @@ def check_kinds(reader: Reader, wanted: Wanted) -> None:
             if member in members or member in ports:
                 other = members.get(member) or ports.get(member)
                 reader.problem(path, f"{name!r} is a part of something else: it is at {other} already")
-            elif member in links and links[member].kind and links[member].members is not None:
+            elif _is_vrf(links.get(member)):
                 reader.problem(path, f"{name!r} is a VRF itself")
             elif wanted.whole and member not in links:
                 names = [other.interface for other in links if other.namespace == end.namespace]
                 reader.problem(path, f"the document has no interface {name!r} here{suggestion(name, names)}")
             members.setdefault(member, path)
+
+
+def _is_vrf(link: WantedLink | None) -> bool:
+    return bool(link and link.kind and link.kind.name == "vrf")
 
 
 def _identity(end: Endpoint, wanted: Kind) -> Any:

@@ -46,13 +46,18 @@ class Impairment(NamedTuple):
     #: loss, duplication, reordering and corruption depend on what was before.
     gap: int = 0
     correlations: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
+    #: Besides: the kernel's attributes as they are, of models of loss, slots, and the like.
+    unknown: tuple[tuple[int, bytes], ...] = ()
+    #: A queueing discipline that somebody has put into it, such as ``tbf 10:``; not known well enough to be made again.
+    inner: str = ""
     handle: int = OUR_HANDLE
 
     @property
     def is_sayable(self) -> bool:
         """Can a demand have it?"""
         needs_delay = self.jitter or self.reorder
-        return self.gap == bool(self.reorder) and not any(self.correlations) and bool(self.delay or not needs_delay)
+        is_plain = self.gap == bool(self.reorder) and not (any(self.correlations) or self.unknown or self.inner)
+        return is_plain and bool(self.delay or not needs_delay)
 
     @property
     def loses_all(self) -> bool:
@@ -79,6 +84,9 @@ class Impairment(NamedTuple):
             words.append(f"gap {self.gap}")
         if any(self.correlations):
             words.append("correlations " + "/".join(share_text(value) for value in self.correlations))
+        words += [f"attribute {kind} {value.hex()}" for kind, value in self.unknown]
+        if self.inner:
+            words.append(f"with {self.inner} inside")
         return " ".join(words) or "nothing"
 
 

@@ -40,7 +40,7 @@ from ._model import (
     State,
     Vlan,
 )
-from ._rules import NEW_RULES
+from ._rules import NEW_RULES, VRF_RULES, lacking
 from ._service import ServiceKey
 from ._sysctl_keys import PASSED_ON, interface_of, ipv6_conf
 
@@ -144,7 +144,11 @@ def _add_link(state: State, change: c.AddLink) -> list[c.Change]:
     if lower:
         link.lower = lower.interface if lower.namespace == change.end.namespace else ""
         state.uppers[lower] = (*state.uppers.get(lower, ()), change.end)
-    state.namespaces[change.end.namespace].links[link.name] = link
+    namespace = state.namespaces[change.end.namespace]
+    namespace.links[link.name] = link
+    if link.kind == "vrf":
+        # They stay when it goes.
+        namespace.rules += lacking(namespace.rules, VRF_RULES)
     return [c.RemoveLink(change.end, link.kind)]
 
 
@@ -526,8 +530,9 @@ def _set_up(state: State, change: c.SetUp) -> list[c.Change]:
 
 
 def _vlans(state: State, end: Endpoint) -> list[Endpoint]:
-    """The VLANs on a link, and those on them: they go up and down with it (vlan_device_event())."""
-    here = lying_on(state, end, ("vlan",))
+    """The VLANs on a link, and those on them, that go up and down with it (vlan_device_event())."""
+    links = [(upper, state.link(upper)) for upper in lying_on(state, end, ("vlan",))]
+    here = [upper for upper, link in links if link and link.details and link.details.is_bound]
     return [vlan for found in here for vlan in (found, *_vlans(state, found))]
 
 

@@ -21,10 +21,29 @@ Setting = Union[str, int, bool]
 #: ``macvlan`` and ``ipvlan`` have the modes that container engines give theirs; the kernel's own are vepa and l3.
 KINDS: dict[str, dict[str, Setting | None]] = {
     "dummy": {},
-    "vlan": {"id": None, "protocol": "802.1Q"},
+    "vlan": {
+        "id": None,
+        "protocol": "802.1Q",
+        "reorder_hdr": True,
+        "gvrp": False,
+        "mvrp": False,
+        "loose_binding": False,
+        "bridge_binding": False,
+    },
     "macvlan": {"mode": "bridge"},
     "ipvlan": {"mode": "l2", "flag": "bridge"},
-    "vxlan": {"id": None, "remote": "", "group": "", "local": "", "dstport": 4789, "learning": True},
+    "vxlan": {
+        "id": None,
+        "remote": "",
+        "group": "",
+        "local": "",
+        "dstport": 4789,
+        "learning": True,
+        "ageing": 300,
+        "ttl": 0,
+        "tos": 0,
+        "df": "unset",
+    },
     "vrf": {"table": None},
 }
 
@@ -39,6 +58,9 @@ VRF_MTU = 65575
 
 #: What a vxlan adds to each packet over IPv4 and over IPv6 (vxlan_headroom()).
 VXLAN_HEADROOM = {4: 50, 6: 70}
+
+#: Why one cannot come up (vxlan_open()).
+PORT_TAKEN = "something else has its UDP port; choose another 'dstport', or end what has it ('ss --udp --listening')"
 
 #: What the tag of a VLAN adds to each packet (VLAN_HLEN).
 TAG_SIZE = 4
@@ -63,6 +85,11 @@ class Kind(NamedTuple):
     def family(self) -> int:
         """The IP version that carries a vxlan."""
         return 6 if ":" in f"{self.get('remote')}{self.get('group')}{self.get('local')}" else 4
+
+    @property
+    def is_bound(self) -> bool:
+        """Does it go up and down with what it lies on?"""
+        return self.name == "vlan" and not self.get("loose_binding")
 
     def text(self, namespace: str) -> str:
         """The words behind ``type`` of ``ip link add``, of what differs from a new one; empty for none."""
@@ -97,6 +124,6 @@ def conflict(kind: Kind, there: Kind) -> str:
         # ipvlan_set_port_mode() would change all of them.
         words = f"'mode: {there.get('mode')}' and 'flag: {there.get('flag')}'"
         return f"all on one link are of one mode and flag; its are {words}"
-    if kind.name == "vlan" and kind.settings == there.settings:
+    if kind.name == "vlan" and all(kind.get(setting) == there.get(setting) for setting in ("id", "protocol")):
         return "has the same number"
     return ""

@@ -616,7 +616,7 @@ class WantedLink:
     #: It is of this kind, and made if it is missing; and where that stands in the user's input.
     kind: Kind | None = None
     kind_path: str = ""
-    #: The interfaces of a VRF, each with its place in the input; None for what is none.
+    #: The interfaces of a VRF, each with its place in the input; None if nothing is said of them.
     members: dict[str, str] | None = None
 
 

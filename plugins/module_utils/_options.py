@@ -62,6 +62,11 @@ KINDS: dict[str, Any] = {
             "link": _LINK,
             "id": {"type": "int", "required": True},
             "protocol": {"type": "str", "choices": ["802.1Q", "802.1ad"]},
+            "reorder_hdr": {"type": "bool"},
+            "gvrp": {"type": "bool"},
+            "mvrp": {"type": "bool"},
+            "loose_binding": {"type": "bool"},
+            "bridge_binding": {"type": "bool"},
         },
     },
     "macvlan": {
@@ -87,6 +92,10 @@ KINDS: dict[str, Any] = {
             "link_netns": {"type": "str"},
             "dstport": {"type": "int"},
             "learning": {"type": "bool"},
+            "ageing": {"type": "int"},
+            "ttl": {"type": "int"},
+            "tos": {"type": "int"},
+            "df": {"type": "str", "choices": ["unset", "set", "inherit"]},
         },
     },
     "vrf": {
@@ -199,12 +208,12 @@ def ns_link(options: Options) -> Wanted:
     reader = Reader()
     wanted = _wanted(reader, options)
     end = _end(reader, options, "")
-    settings = {key: options.get(key) for key in ("device", "addresses", "mtu", "mac", "up", "impairment", *_KINDS)}
-    link = read_interface(reader, end.interface, settings, "", end.namespace)
     if options.get("state") == "absent":
         wanted.absent_devices = [end]
         reader.done()
         return wanted
+    settings = {key: options.get(key) for key in ("device", "addresses", "mtu", "mac", "up", "impairment", *_KINDS)}
+    link = read_interface(reader, end.interface, settings, "", end.namespace)
     link.purge = options["purge"]
     if link.purge and options["addresses"] is None:
         reader.problem("addresses", "is missing: 'purge' removes what is not in it; write '[]' to remove all")

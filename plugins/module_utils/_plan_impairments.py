@@ -38,7 +38,11 @@ class Impairments:
         before, after = link.impairment, None if wanted.value == NO_IMPAIRMENT else wanted.value
         if after and link.other_qdisc:
             text = f"{end} has a queueing discipline of somebody else's, {link.other_qdisc}"
-            self._problem(wanted, end, text, "")
+            self._problem(wanted, end, text, "root")
+            return
+        if before and before.inner:
+            text = f"the impairment of {end} has a queueing discipline of somebody else's in it, {before.inner}"
+            self._problem(wanted, end, text, f"parent {before.handle >> 16:x}:1")
             return
         texts = [str(item) if item else None for item in (before, after)]
         memory = self._planner.remember("impairment", end, *texts)
@@ -47,12 +51,12 @@ class Impairments:
         is_known = memory is None or memory[:4] in self._planner.memories.keys
         if before and not is_known and not self._wanted.adopt:
             text = f"{end} is impaired by somebody else, with {before}"
-            self._problem(wanted, end, text, ", or take it over with 'adopt: true'")
+            self._problem(wanted, end, text, "root", ", or take it over with 'adopt: true'")
             return
         self._planner.do(c.SetImpairment(end, after, before, wanted.path), memory)
 
-    def _problem(self, wanted: WantedImpairment, end: Endpoint, text: str, more: str) -> None:
-        text = f"{text}; remove that with 'tc qdisc delete dev {end.interface} root'{more}"
+    def _problem(self, wanted: WantedImpairment, end: Endpoint, text: str, place: str, more: str = "") -> None:
+        text = f"{text}; remove that with 'tc qdisc delete dev {end.interface} {place}'{more}"
         self._planner.problem(wanted.path, text, FOREIGN)
 
     def _remove_surplus(self) -> None:
@@ -62,9 +66,10 @@ class Impairments:
         for end, link in list(self._planner.state.links()):
             wanted = self._wanted.namespaces.get(end.namespace)
             said = wanted.links.get(end.interface) if wanted else None
-            is_ours = link.impairment is not None and link.impairment.handle == OUR_HANDLE
+            there = link.impairment
+            is_ours = there is not None and there.handle == OUR_HANDLE and not there.inner
             if is_ours and wanted and not said and self._planner.owns(self._planner.state.namespaces[end.namespace]):
-                self._planner.do(c.SetImpairment(end, None, link.impairment, wanted.path))
+                self._planner.do(c.SetImpairment(end, None, there, wanted.path))
 
     def put_back(self, entry: Remembered, end: Endpoint, link: Link) -> None:
         """Take away what the lab has set on what is not its own, and wants no more."""

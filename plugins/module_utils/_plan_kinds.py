@@ -170,6 +170,8 @@ class Kinds:
         if link and (link.kind == "vrf" or (link.kind == "ipvlan" and kind.name in ("vlan", "macvlan"))):
             text = f"{lower} is {article(link.kind)} device, on which no {kind.name} can lie"
             planner.problem(f"{path}.link", text)
+        if link and link.kind != "bridge" and kind.name == "vlan" and kind.get("bridge_binding"):
+            planner.problem(f"{path}.bridge_binding", f"is for what lies on a bridge; {lower} is none")
         for upper in lying_on(planner.state, lower):
             other = planner.state.link(upper)
             why = conflict(kind, other.details) if other and other.details else ""
@@ -214,15 +216,15 @@ class Kinds:
             for end, wanted, _kind in self._kinds()
             for name in wanted.members or ()
         }
-        for end, wanted, _kind in self._kinds():
-            if wanted.members is None:
+        for end, wanted, kind in self._kinds():
+            if kind.name != "vrf" or (wanted.members is None and not self._wanted.whole):
                 continue
             links = planner.state.namespaces[end.namespace].links
             for name, link in list(links.items()):
                 member = end._replace(interface=name)
                 if link.vrf == end.interface and wanted.purge and member not in wanted_members:
                     planner.do(c.SetVrf(member, "", link.vrf, wanted.path))
-            for name, path in wanted.members.items():
+            for name, path in (wanted.members or {}).items():
                 self._join(end._replace(interface=name), end.interface, path)
         for end, wanted in planner.wanted_links():
             found = planner.state.link(end)
@@ -286,8 +288,8 @@ class Kinds:
         """Refuse to set a VLAN up on what is down (vlan_dev_open())."""
         lower = self._planner.state.link(link.details.link) if link.details and link.details.link else None
         # Of one that is taken for granted nothing is known.
-        if link.kind != "vlan" or lower is None or lower.up or not lower.mtu:
+        if not (link.details and link.details.is_bound) or lower is None or lower.up or not lower.mtu:
             return False
-        text = f"{end} cannot be up, as {link.details and link.details.link} is down, on which it lies"
+        text = f"{end} cannot be up, as {link.details.link} is down, on which it lies"
         self._planner.problem(path, f"{text}; set that up, or say 'up: false' here")
         return True

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from . import _changes as c
 from ._errors import FOREIGN
 from ._model import Namespace, Remembered, WantedNamespace, WantedRule
-from ._rules import NEW_RULES, Rule, groups
+from ._rules import NEW_RULES, VRF_RULES, Rule, groups, of_known_families
 
 if TYPE_CHECKING:
     from ._plan import Planner
@@ -60,12 +60,11 @@ class Rules:
                 self._set_group(namespace, wanted, there.get(place, ()), items, given.get(place, ()))
 
     def _given(self, namespace: Namespace) -> list[Rule]:
-        """The rules that the kernel has made with a namespace of the lab's own, and does not make again."""
+        """The rules that the kernel has made with a namespace of the lab's own, or a VRF there, and makes only once."""
         if not (self._wanted.prune and self._planner.owns(namespace)):
             return []
-        # Without a rule for a family, the kernel does not know the family.
-        families = {rule.family for rule in namespace.rules}
-        return [rule for rule in NEW_RULES if rule.family in families]
+        has_vrf = any(link.kind == "vrf" for link in namespace.links.values())
+        return of_known_families(namespace.rules, (*NEW_RULES, *(VRF_RULES if has_vrf else ())))
 
     def _set_group(
         self,

@@ -9,7 +9,7 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 #: The protocol number that marks the rules of this collection (``ip -details rule``: ``proto 110``), as that of routes.
@@ -120,9 +120,11 @@ NEW_RULES = tuple(
         (6, 32766, "main"),
     )
 )
-#: These, and what it makes with the first VRF (vrf_add_fib_rules()). They are nobody else's, even if somebody has made
-#: them anew.
-KERNEL_RULES = frozenset((*(rule.words for rule in NEW_RULES), *(Rule(1000, family, l3mdev=True) for family in (4, 6))))
+#: What it makes with the first VRF of a namespace, and with none that comes later (vrf_newlink()).
+VRF_RULES = tuple(Rule(1000, family, l3mdev=True, protocol=2) for family in (4, 6))
+
+#: All these are nobody else's, even if somebody has made them anew.
+KERNEL_RULES = frozenset(rule.words for rule in (*NEW_RULES, *VRF_RULES))
 
 
 def table_text(table: int) -> str:
@@ -140,6 +142,18 @@ def range_text(numbers: tuple[int, int]) -> str:
     if numbers == NO_RANGE:
         return ""
     return "-".join(map(str, dict.fromkeys(numbers)))
+
+
+def of_known_families(there: Collection[Rule], given: Iterable[Rule]) -> list[Rule]:
+    """Of the kernel's own rules, those of the families that have any: it may not know the others."""
+    families = {rule.family for rule in there}
+    return [rule for rule in given if rule.family in families]
+
+
+def lacking(there: Collection[Rule], given: Iterable[Rule]) -> list[Rule]:
+    """Which of the kernel's own rules are not there."""
+    words = {rule.words for rule in there}
+    return [rule for rule in of_known_families(there, given) if rule.words not in words]
 
 
 def groups(rules: Iterable[Rule]) -> dict[tuple[int, int], tuple[Rule, ...]]:

@@ -77,6 +77,22 @@ options:
         description: The kind of tags; V(802.1Q) without it.
         type: str
         choices: [802.1Q, 802.1ad]
+      reorder_hdr:
+        description: Whether what looks at the packets sees them without their tags; V(true) without it.
+        type: bool
+      gvrp:
+        description: Whether the VLAN is registered by GVRP; V(false) without it.
+        type: bool
+      mvrp:
+        description: Whether the VLAN is registered by MVRP; V(false) without it.
+        type: bool
+      loose_binding:
+        description: Whether the VLAN stays up when the interface that it lies on goes down; V(false) without it.
+        type: bool
+      bridge_binding:
+        description:
+          - Whether a VLAN that lies on a bridge has a carrier only as long as a port of its number has one; V(false) without it.
+        type: bool
   macvlan:
     description:
       - A link with a MAC address of its own that shares another link with that and with others of its kind.
@@ -140,6 +156,22 @@ options:
       learning:
         description: Whether the link learns from which end a MAC address comes; V(true) without it.
         type: bool
+      ageing:
+        description: For how many seconds it keeps what it has learned; 300 without it.
+        type: int
+      ttl:
+        description:
+          - The time to live of the packets, from 1 to 255. V(0), as without it, is the namespace's usual one, and 1 to a O(vxlan.group).
+        type: int
+      tos:
+        description: The type of service of the packets; 0 without it. V(1) is that of what is in them.
+        type: int
+      df:
+        description:
+          - Whether routers on the way are told not to fragment the packets; V(inherit) as it is said of what is in them.
+            V(unset) without it.
+        type: str
+        choices: [unset, set, inherit]
   vrf:
     description:
       - A routing domain. The routes of its interfaces' addresses are in its table, and what comes in by them is routed by it.
@@ -151,7 +183,7 @@ options:
         required: true
       interfaces:
         description:
-          - The interfaces of the same namespace that are in it. With O(purge), others leave it.
+          - The interfaces of the same namespace that are in it. With O(purge), others leave it. Without this, they stay as they are.
         type: list
         elements: str
   name:

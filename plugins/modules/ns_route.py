@@ -85,6 +85,7 @@ options:
   purge:
     description:
       - Whether routes that O(routes) does not name are removed, of all tables and of both address families.
+      - With O(lab), too, these may be anybody's. A lab's mark is on namespaces and links, and routes have none.
       - Routes of the kernel (connected and local ones), of router advertisements, DHCP clients and routing daemons always stay.
     type: bool
     default: false

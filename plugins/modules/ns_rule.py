@@ -89,6 +89,7 @@ options:
   purge:
     description:
       - Whether rules that O(rules) does not name are removed, of both address families.
+      - With O(lab), too, these may be anybody's. A lab's mark is on namespaces and links, and rules have none.
       - Rules of the kernel, of DHCP clients and of routing daemons always stay.
     type: bool
     default: false

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import socket
 from typing import Any
 
 import pytest
@@ -223,6 +224,58 @@ def test_a_vlan_follows_what_it_lies_on(host: None) -> None:
     down["namespaces"]["a"]["interfaces"]["eth0"]["up"] = False
     del down["namespaces"]["a"]["routes"]
     assert "a:eth0.10 cannot be up, as a:eth0 is down, on which it lies" in refused(down)
+    # But for one that is not bound to it.
+    down["namespaces"]["a"]["interfaces"]["eth0.10"]["vlan"]["loose_binding"] = True
+    run(down)
+    assert run(down) == []
+    assert "UP" in details("a", "eth0.10")["flags"]
+
+
+@needs("vlan")
+def test_the_flags_of_a_vlan_are_set_and_minded(host: None) -> None:
+    vlan = {"link": "eth0", "id": 10, "reorder_hdr": False, "gvrp": True, "mvrp": True}
+    flags = ["GVRP", "LOOSE_BINDING", "MVRP", "REORDER_HDR"]
+    for said, shown in ((vlan, ["GVRP", "MVRP"]), ({"link": "eth0", "id": 10}, ["REORDER_HDR"])):
+        document = lab(vlan={"vlan": said})
+        run(document)
+        assert run(document) == []
+        assert details("a", "vlan")["linkinfo"]["info_data"]["flags"] == shown
+        ip("-n", "a", "link", "set", "vlan", "type", "vlan", "loose_binding", "on")
+        assert run(document, check=True) == run(document) != []
+        assert sorted(set(details("a", "vlan")["linkinfo"]["info_data"]["flags"]) & set(flags)) == shown
+    bound = lab(vlan={"vlan": {"link": "eth0", "id": 10, "bridge_binding": True}})
+    assert "interfaces.vlan.vlan.bridge_binding: is for what lies on a bridge; a:eth0 is none" in refused(bound)
+
+
+@needs("vxlan")
+def test_what_somebody_has_changed_of_a_vxlan_is_seen(host: None) -> None:
+    vxlan: Document = {"id": 7, "remote": "10.0.0.2"}
+    for said in ({}, {"ttl": 5, "tos": 1, "ageing": 60, "df": "set"}):
+        document = lab(x={"vxlan": {**vxlan, **said}})
+        run(document)
+        right = details("a", "x")["linkinfo"]["info_data"]
+        assert {key: right.get(key) for key in ("ttl", "ageing")} == {
+            "ttl": said.get("ttl", 0),
+            "ageing": said.get("ageing", 300),
+        }
+        for change in (("ttl", "9"), ("tos", "4"), ("df", "inherit"), ("ageing", "77"), ("nolearning",)):
+            assert run(document) == []
+            ip("-n", "a", "link", "set", "x", "type", "vxlan", "id", "7", *change)
+            assert run(document, check=True) == run(document) != [], change
+            assert details("a", "x")["linkinfo"]["info_data"] == right
+
+
+@needs("vxlan")
+def test_a_port_that_something_else_has_is_named(host: None) -> None:
+    document = lab(x={"vxlan": {"id": 7, "remote": "10.0.0.2", "link_netns": "host", "dstport": 4790}})
+    before = host_without_lab_traces()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("", 4790))
+        with pytest.raises(StepFailed, match="something else has its UDP port; choose another 'dstport'"):
+            run(document)
+        assert not differences(before, host_without_lab_traces())
+    run(document)
+    assert run(document) == []
 
 
 @needs("vrf")

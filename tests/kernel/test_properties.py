@@ -32,7 +32,7 @@ KINDS = kinds_here()
 EXAMPLES = int(os.environ.get("NSLAB_EXAMPLES", "25"))
 
 #: The random parts of a link, what follows from them, and the carrier, which the kernel reports a little late.
-_RANDOM = {"ifindex", "link_index", "address", "link_netnsid", "link", "operstate", "qdisc", "tso_max_size"}
+_RANDOM = {"ifindex", "link_index", "address", "permaddr", "link_netnsid", "link", "operstate", "qdisc", "tso_max_size"}
 #: What there is to say of a bridge and of a port of one; the rest is identity, timers and the spanning tree's doing.
 _BRIDGE = {"ageing_time", "forward_delay", "group_fwd_mask", "mcast_snooping", "stp_state", "vlan_filtering"}
 _PORT = {"cost", "flood", "guard", "hairpin", "isolated", "learning", "mcast_flood", "neigh_suppress", "priority"}

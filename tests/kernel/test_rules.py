@@ -17,6 +17,7 @@ from ansible_collections.nslab.netns.plugins.module_utils._document import read_
 from ansible_collections.nslab.netns.plugins.module_utils._facts import gather
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from applying import fail_each_call, host_without_lab_traces, kill_at, module, netns, refused, run
+from test_kinds import needs
 from test_ownership import on_the_host
 from throwaway import differences, ip, snapshot, within, without
 
@@ -235,6 +236,24 @@ def test_those_of_the_kernel_that_were_deleted_by_hand_come_again(family: str, g
     assert len(predicted) == len(gone)
     assert run(document) == predicted
     assert shown(family=family, ours=False) == before
+    assert run(document) == []
+
+
+@needs("vrf")
+def test_those_of_vrfs_that_were_deleted_by_hand_come_again() -> None:
+    document = {"name": "lab", "namespaces": {"a": {"interfaces": {"red": {"vrf": {"table": 10}}}}}}
+    run(document)
+    before = [shown(family=family, ours=False) for family in ("-4", "-6")]
+    assert all("1000: from all lookup [l3mdev-table]" in lines for lines in before)
+    ip("-n", "a", "-4", "rule", "delete", "priority", "1000")
+    ip("-n", "a", "-6", "rule", "delete", "priority", "1000")
+    changes = ["add rule a priority 1000 from all l3mdev", "add rule a priority 1000 family ipv6 from all l3mdev"]
+    assert run(document, check=True) == run(document) == changes
+    assert [shown(family=family, ours=False) for family in ("-4", "-6")] == before
+    # Also where the VRF is made anew, as the kernel makes its rules only once.
+    ip("-n", "a", "rule", "delete", "priority", "1000")
+    document["namespaces"]["a"]["interfaces"]["red"]["vrf"]["table"] = 11
+    assert changes[0] in run(document)
     assert run(document) == []
 
 

@@ -19,18 +19,21 @@ from typing import Callable
 from .._kinds import Kind, Setting, kind
 from .session import attributes
 
-_VLAN_ID, _VLAN_PROTOCOL = 1, 5
+_VLAN_ID, _VLAN_FLAGS, _VLAN_PROTOCOL = 1, 2, 5
+#: Of struct ifla_vlan_flags: flags and mask.
+_VLAN_FLAG_BITS = {"reorder_hdr": 0x1, "gvrp": 0x2, "loose_binding": 0x4, "mvrp": 0x8, "bridge_binding": 0x10}
 _VLAN_PROTOCOLS = {"802.1Q": 0x8100, "802.1ad": 0x88A8}
 _MACVLAN_MODE = 1
 _MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8, "source": 16}
 _IPVLAN_MODE, _IPVLAN_FLAGS = 1, 2
 _IPVLAN_MODES = {"l2": 0, "l3": 1, "l3s": 2}
 _IPVLAN_FLAG_WORDS = {"bridge": 0, "private": 1, "vepa": 2}
-_VXLAN_ID, _VXLAN_GROUP, _VXLAN_LINK, _VXLAN_LOCAL, _VXLAN_LEARNING = 1, 2, 3, 4, 7
-_VXLAN_PORT, _VXLAN_GROUP6, _VXLAN_LOCAL6 = 15, 16, 17
+_VXLAN_ID, _VXLAN_GROUP, _VXLAN_LINK, _VXLAN_LOCAL, _VXLAN_TTL, _VXLAN_TOS, _VXLAN_LEARNING, _VXLAN_AGEING = range(1, 9)
+_VXLAN_PORT, _VXLAN_GROUP6, _VXLAN_LOCAL6, _VXLAN_DF = 15, 16, 17, 29
+_VXLAN_DFS = {"unset": 0, "set": 1, "inherit": 2}
 _VRF_TABLE = 1
 
-_U16, _U32 = struct.Struct("=H"), struct.Struct("=I")
+_U8, _U16, _U32, _PAIR = struct.Struct("=B"), struct.Struct("=H"), struct.Struct("=I"), struct.Struct("=II")
 _HEADER = struct.Struct("=HH")
 
 _Said = dict[str, Setting]
@@ -68,7 +71,9 @@ def _word(words: dict[str, int], layout: struct.Struct, value: bytes) -> str:
 def _read_vlan(values: dict[int, bytes]) -> _Said:
     protocol = int.from_bytes(values.get(_VLAN_PROTOCOL, b"\x81\x00"), "big")
     words = {number: word for word, number in _VLAN_PROTOCOLS.items()}
-    return {"id": _U16.unpack(values[_VLAN_ID])[0], "protocol": words.get(protocol, hex(protocol))}
+    flags, _mask = _PAIR.unpack(values[_VLAN_FLAGS])
+    said: _Said = {word: bool(flags & bit) for word, bit in _VLAN_FLAG_BITS.items()}
+    return {**said, "id": _U16.unpack(values[_VLAN_ID])[0], "protocol": words.get(protocol, hex(protocol))}
 
 
 def _read_ipvlan(values: dict[int, bytes]) -> _Said:
@@ -86,6 +91,9 @@ def _read_vxlan(values: dict[int, bytes]) -> _Said:
         if any(values.get(attribute, b"")):
             said["local"] = str(ipaddress.ip_address(values[attribute]))
     said["learning"] = any(values.get(_VXLAN_LEARNING, b""))
+    said["ageing"] = _U32.unpack(values[_VXLAN_AGEING])[0]
+    said["ttl"], said["tos"] = values[_VXLAN_TTL][0], values[_VXLAN_TOS][0]
+    said["df"] = _word(_VXLAN_DFS, _U8, values.get(_VXLAN_DF, b"\0"))
     said["dstport"] = int.from_bytes(values.get(_VXLAN_PORT, b"\0\0"), "big")
     return said
 
@@ -95,7 +103,9 @@ def write(wanted: Kind, lower: int) -> bytes:
     value = dict(wanted.settings)
     if wanted.name == "vlan":
         protocol = _VLAN_PROTOCOLS[str(value["protocol"])]
-        return _attribute(_VLAN_ID, _U16.pack(int(value["id"]))) + _attribute(_VLAN_PROTOCOL, _port(protocol))
+        flags = sum(bit for word, bit in _VLAN_FLAG_BITS.items() if value[word])
+        data = _attribute(_VLAN_ID, _U16.pack(int(value["id"]))) + _attribute(_VLAN_PROTOCOL, _port(protocol))
+        return data + _attribute(_VLAN_FLAGS, _PAIR.pack(flags, sum(_VLAN_FLAG_BITS.values())))
     if wanted.name == "macvlan":
         return _attribute(_MACVLAN_MODE, _U32.pack(_MACVLAN_MODES[str(value["mode"])]))
     if wanted.name == "ipvlan":
@@ -116,6 +126,10 @@ def _vxlan(value: dict[str, Setting], lower: int) -> bytes:
             family = socket.AF_INET6 if ":" in address else socket.AF_INET
             data += _attribute(attribute6 if ":" in address else attribute, socket.inet_pton(family, address))
     data += _attribute(_VXLAN_LEARNING, bytes([bool(value["learning"])]))
+    data += _attribute(_VXLAN_AGEING, _U32.pack(int(value["ageing"])))
+    data += _attribute(_VXLAN_TTL, bytes([int(value["ttl"])])) + _attribute(_VXLAN_TOS, bytes([int(value["tos"])]))
+    if value["df"] != "unset":
+        data += _attribute(_VXLAN_DF, bytes([_VXLAN_DFS[str(value["df"])]]))
     return data + _attribute(_VXLAN_PORT, _port(int(value["dstport"])))
 
 

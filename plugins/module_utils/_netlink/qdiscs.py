@@ -22,6 +22,8 @@ from .session import Session, attributes
 _RTM_NEWQDISC, _RTM_DELQDISC, _RTM_GETQDISC = 36, 37, 38
 _NLM_F_REPLACE, _NLM_F_CREATE = 0x100, 0x400
 _TC_H_ROOT = 0xFFFFFFFF
+#: The part of a handle that a queueing discipline's classes have in common with it.
+_MAJOR = 0xFFFF0000
 
 #: struct tcmsg: family, padding, ifindex, handle, parent, info.
 _TCMSG = struct.Struct("=BxxxiIII")
@@ -31,9 +33,12 @@ _TCA_KIND, _TCA_OPTIONS = 1, 2
 #: struct tc_netem_qopt: latency, limit, loss, gap, duplicate, jitter.
 _QOPT = struct.Struct("=IIIIII")
 _CORR, _PAIR, _RATE = struct.Struct("=III"), struct.Struct("=II"), struct.Struct("=IiIi")
-_S64, _U64 = struct.Struct("=q"), struct.Struct("=Q")
-_TCA_NETEM_CORR, _TCA_NETEM_REORDER, _TCA_NETEM_CORRUPT, _TCA_NETEM_RATE = 1, 3, 4, 6
-_TCA_NETEM_RATE64, _TCA_NETEM_PAD, _TCA_NETEM_LATENCY64, _TCA_NETEM_JITTER64, _TCA_NETEM_PRNG_SEED = 8, 9, 10, 11, 14
+_U32, _S64, _U64 = struct.Struct("=I"), struct.Struct("=q"), struct.Struct("=Q")
+#: struct tc_netem_slot: the shortest and the longest delay, packets, bytes, and two of a distribution.
+_SLOT = struct.Struct("=qqiiqq")
+_TCA_NETEM_CORR, _TCA_NETEM_REORDER, _TCA_NETEM_CORRUPT, _TCA_NETEM_RATE, _TCA_NETEM_ECN = 1, 3, 4, 6, 7
+_TCA_NETEM_RATE64, _TCA_NETEM_PAD, _TCA_NETEM_LATENCY64, _TCA_NETEM_JITTER64 = 8, 9, 10, 11
+_TCA_NETEM_SLOT, _TCA_NETEM_PRNG_SEED = 12, 14
 _KNOWN = {
     _TCA_NETEM_CORR,
     _TCA_NETEM_REORDER,
@@ -45,6 +50,8 @@ _KNOWN = {
     _TCA_NETEM_JITTER64,
     _TCA_NETEM_PRNG_SEED,
 }
+#: Of what has no word in an impairment, what stays as it was if a change does not tell it.
+_NOTHING_MORE = {_TCA_NETEM_ECN: _U32.pack(0), _TCA_NETEM_SLOT: bytes(_SLOT.size)}
 _MAX_U32 = 0xFFFFFFFF
 _TICK_SHIFT = 6
 
@@ -58,29 +65,37 @@ class Root(NamedTuple):
 
 def roots(session: Session) -> dict[int, Root]:
     """The root queueing disciplines by interface index, without those that the kernel itself has chosen (handle 0)."""
-    found = {}
+    found: dict[int, Root] = {}
+    inner: dict[tuple[int, int], str] = {}
     for body in session.dump(_RTM_GETQDISC, _TCMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)):
         _family, index, handle, parent, _info = _TCMSG.unpack_from(body)
-        if parent != _TC_H_ROOT or not handle:
+        if not handle:
             continue
         values = dict(attributes(body, _TCMSG.size))
         kind = values.get(_TCA_KIND, b"").rstrip(b"\0").decode("ascii", "replace")
+        text = f"{kind} {handle >> 16:x}:"
+        if parent != _TC_H_ROOT:
+            inner[index, parent & _MAJOR] = text
+            continue
         impairment = _impairment(values.get(_TCA_OPTIONS, b""), handle) if kind == "netem" else None
-        found[index] = Root(impairment, "" if impairment else f"{kind} {handle >> 16:x}:")
+        found[index] = Root(impairment, "" if impairment else text)
+    for index, (impairment, _text) in found.items():
+        if impairment and (index, impairment.handle) in inner:
+            found[index] = Root(impairment._replace(inner=inner[index, impairment.handle]))
     return found
 
 
 def _impairment(options: bytes, handle: int) -> Impairment | None:
-    """None for one that could not be set again from what is read here: with a model of loss, slots, or the like."""
+    """None for what cannot be read."""
     if len(options) < _QOPT.size:
         return None
     latency, limit, loss, gap, duplicate, jitter = _QOPT.unpack_from(options)
     values = dict(attributes(options, _QOPT.size))
-    if set(values) - _KNOWN:
-        return None
-    rate, overhead, cell_size, cell_overhead = _RATE.unpack(values.get(_TCA_NETEM_RATE, bytes(_RATE.size)))
-    if overhead or cell_size or cell_overhead:
-        return None
+    unknown = {kind: value for kind, value in values.items() if kind not in _KNOWN}
+    unknown = {kind: value for kind, value in unknown.items() if value != _NOTHING_MORE.get(kind)}
+    rate, *overhead = _RATE.unpack(values.get(_TCA_NETEM_RATE, bytes(_RATE.size)))
+    if any(overhead):
+        unknown[_TCA_NETEM_RATE] = values[_TCA_NETEM_RATE]
     delay_corr, loss_corr, duplicate_corr = _CORR.unpack(values.get(_TCA_NETEM_CORR, bytes(_CORR.size)))
     reorder, reorder_corr = _PAIR.unpack(values.get(_TCA_NETEM_REORDER, bytes(_PAIR.size)))
     corrupt, corrupt_corr = _PAIR.unpack(values.get(_TCA_NETEM_CORRUPT, bytes(_PAIR.size)))
@@ -95,6 +110,7 @@ def _impairment(options: bytes, handle: int) -> Impairment | None:
         limit=limit,
         gap=gap,
         correlations=(delay_corr, loss_corr, duplicate_corr, reorder_corr, corrupt_corr),
+        unknown=tuple(sorted(unknown.items())),
         handle=handle,
     )
 
@@ -125,17 +141,19 @@ def _options(wanted: Impairment) -> bytes:
     delay_corr, loss_corr, duplicate_corr, reorder_corr, corrupt_corr = wanted.correlations
     ticks = (min(time >> _TICK_SHIFT, _MAX_U32) for time in (wanted.delay, wanted.jitter))
     options = _QOPT.pack(next(ticks), wanted.limit, wanted.loss, wanted.gap, wanted.duplicate, next(ticks))
-    found = [
-        (_TCA_NETEM_CORR, _CORR.pack(delay_corr, loss_corr, duplicate_corr)),
-        (_TCA_NETEM_REORDER, _PAIR.pack(wanted.reorder, reorder_corr)),
-        (_TCA_NETEM_CORRUPT, _PAIR.pack(wanted.corrupt, corrupt_corr)),
-        (_TCA_NETEM_LATENCY64, _S64.pack(wanted.delay)),
-        (_TCA_NETEM_JITTER64, _S64.pack(wanted.jitter)),
-    ]
+    found = {
+        _TCA_NETEM_CORR: _CORR.pack(delay_corr, loss_corr, duplicate_corr),
+        _TCA_NETEM_REORDER: _PAIR.pack(wanted.reorder, reorder_corr),
+        _TCA_NETEM_CORRUPT: _PAIR.pack(wanted.corrupt, corrupt_corr),
+        _TCA_NETEM_LATENCY64: _S64.pack(wanted.delay),
+        _TCA_NETEM_JITTER64: _S64.pack(wanted.jitter),
+        _TCA_NETEM_RATE: _RATE.pack(min(wanted.rate, _MAX_U32), 0, 0, 0),
+        **_NOTHING_MORE,
+        **dict(wanted.unknown),
+    }
     if wanted.rate > _MAX_U32:
-        found.append((_TCA_NETEM_RATE64, _U64.pack(wanted.rate)))
-    found.append((_TCA_NETEM_RATE, _RATE.pack(min(wanted.rate, _MAX_U32), 0, 0, 0)))
-    return options + b"".join(_attribute(kind, value) for kind, value in found)
+        found[_TCA_NETEM_RATE64] = _U64.pack(wanted.rate)
+    return options + b"".join(_attribute(kind, value) for kind, value in found.items())
 
 
 def _attribute(kind: int, value: bytes) -> bytes:

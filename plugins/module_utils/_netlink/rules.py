@@ -14,7 +14,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .._errors import KernelError
@@ -109,6 +109,12 @@ _READERS: dict[int, tuple[str, Callable[[bytes], Any]]] = {
 }
 
 
+def add(session: Session, new: Iterable[Rule]) -> None:
+    """Append rules, each behind all others of its priority. Raises KernelError."""
+    for rule in new:
+        session.request(_RTM_NEWRULE, _NLM_F_CREATE, _request(rule))
+
+
 def replace(session: Session, before: Sequence[Rule], wanted: Sequence[Rule]) -> None:
     """Let the rules of one family and priority be ``wanted``, as far as they were known (``before``).
 
@@ -118,8 +124,7 @@ def replace(session: Session, before: Sequence[Rule], wanted: Sequence[Rule]) ->
     there = [rule for rule in rules(session) if rule.place in places]
     others = [rule for rule in there if rule not in before and rule not in wanted]
     planned = steps(there, [*wanted, *others])
-    for rule in planned.add:
-        session.request(_RTM_NEWRULE, _NLM_F_CREATE, _request(rule))
+    add(session, planned.add)
     for rule in planned.remove:
         session.request(_RTM_DELRULE, 0, _request(rule))
 

@@ -79,6 +79,7 @@ def test_what_is_read(body: Any, impairment: Impairment | None, text: str) -> No
         ({"delay": "1" * 5000 + "ms"}, "impairment.delay", "is no time"),
         ({"delay": "1s", "jitter": "3s"}, "impairment.jitter", "at most 2.14748s"),
         ({"jitter": "3ms"}, "impairment.jitter", "needs a 'delay'"),
+        ({"delay": "0ms", "jitter": "3ms"}, "impairment.jitter", "needs a 'delay'"),
         ({"reorder": "3%"}, "impairment.reorder", "needs a 'delay'"),
         ({"loss": 0.1}, "impairment.loss", "0.1 is no share such as 1% or 0.5%"),
         ({"loss": "0.1"}, "impairment.loss", "is no share"),
@@ -117,6 +118,9 @@ IMPAIRMENTS = st.builds(
     limit=st.integers(1, WHOLE),
     gap=st.integers(0, 5),
     correlations=st.tuples(*(st.integers(0, WHOLE) for _share in range(5))),
+    # A model of loss, and packets that are marked instead of lost.
+    unknown=st.lists(st.sampled_from([(5, bytes(20)), (7, b"\1\0\0\0")]), unique=True).map(sorted).map(tuple),
+    inner=st.just(""),
 )
 
 

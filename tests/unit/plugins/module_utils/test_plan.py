@@ -25,7 +25,7 @@ from ansible_collections.nslab.netns.plugins.module_utils._model import (
     Wanted,
 )
 from ansible_collections.nslab.netns.plugins.module_utils._plan import Plan, plan
-from ansible_collections.nslab.netns.plugins.module_utils._rules import groups
+from ansible_collections.nslab.netns.plugins.module_utils._rules import VRF_RULES, groups
 from ansible_collections.nslab.netns.plugins.module_utils._sysctl_keys import generic_key, interface_of
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, documents, routed
 from hypothesis import HealthCheck, given, settings
@@ -114,7 +114,8 @@ def shape(state: State) -> dict[str, Any]:
                 for link in namespace.links.values()
             },
             "routes": sorted(map(str, namespace.routes)),
-            "rules": groups(namespace.rules),
+            # Those stay when the last VRF has gone.
+            "rules": groups(rule for rule in namespace.rules if rule not in VRF_RULES),
             "nat": namespace.nat,
         }
         for name, namespace in state.namespaces.items()
