@@ -67,6 +67,9 @@ COUNTS = CACHE / "counts.jsonl"
 #: Targets of the stage integration that take about as long as all others.
 LONG_TARGETS = {"ns_link", "ns_route", "ns_service", "ns_snat", "topology", "veth"}
 
+#: Where in a copy of the checkout ansible-test notes what has run.
+COVERAGE_OF_COPY = Path("ansible_collections/nslab/netns/tests/output/coverage")
+
 #: Tests of tests/kernel that need what kernels of distributions have, and the machine's may lack.
 NEEDING_A_VM = ("kinds", "impairments", "rules", "hosts")
 
@@ -220,24 +223,19 @@ def kernel_vm(run: Run) -> None:
 
 
 def integration_vm(run: Run) -> None:
-    """ansible-test integration on a virtual machine of Debian 12, and how much of the collection has run there."""
+    """ansible-test integration on virtual machines of Debian 12, and how much of the collection has run there."""
     need_commands({"ssh-agent": "openssh-client"})
-    test = AnsibleTest(newest_controller(), "integration-vm")
+    test = AnsibleTest(newest_controller(), "integration-vm/all")
     test.stage()
-    machine = [sys.executable, str(ROOT / "tests/vm/machine.py")]
-    name = "integration"
-    if not run.check("A virtual machine", [*machine, "up", name], counts=False):
-        return
-    try:
-        reached = json.loads((CACHE / "vm/run" / name / "machine.json").read_text())
-        title = f"ansible-test integration, {ansible_core(test.commands)}, on {reached['suite']}"
-        for target in run.only or sorted(integration_targets()):
-            command, environment = test.integration_over_ssh(reached["port"], CACHE / "vm/key", [target])
-            run.check(f"{title}: {target}", command, environment, cwd=test.tree)
-        command, environment = test.coverage_report()
-        run.check("What of the collection has run", command, environment, cwd=test.tree, counts=False)
-    finally:
-        run.check("The end of the virtual machine", [*machine, "down", name], counts=False)
+    targets = run.only or sorted(integration_targets())
+    notes = [CACHE / "integration-vm" / target / COVERAGE_OF_COPY for target in targets]
+    for folder in (*notes, CACHE / "integration-vm/all" / COVERAGE_OF_COPY):
+        shutil.rmtree(folder, ignore_errors=True)
+    _on_machines(run, _integration_tests(test, targets))
+    for folder in filter(Path.is_dir, notes):
+        shutil.copytree(folder, CACHE / "integration-vm/all" / COVERAGE_OF_COPY, dirs_exist_ok=True)
+    command, environment = test.coverage_report()
+    run.check("What of the collection has run", command, environment, cwd=test.tree, counts=False)
 
 
 def integration_targets() -> set[str]:
@@ -284,6 +282,16 @@ def _kernel_tests(run: Run, parts: Sequence[str], chosen: Sequence[str] = ()) ->
     )
     end = [sys.executable, str(ROOT / "tests/vm/machine.py"), "down", name]
     return [OnMachines(test, Command("the end of its machine", end, {}, ROOT))]
+
+
+def _integration_tests(test: AnsibleTest, targets: Sequence[str]) -> list[OnMachines]:
+    found = []
+    for target in targets:
+        title = f"ansible-test integration, {ansible_core(test.commands)}, on Debian 12: {target}"
+        script = [sys.executable, str(ROOT / "tests/vm/integration.py"), target]
+        end = [sys.executable, str(ROOT / "tests/vm/machine.py"), "down", f"integration-{target.replace('_', '-')}"]
+        found.append(OnMachines(Command(title, script, {}, ROOT), Command("the end of its machine", end, {}, ROOT)))
+    return found
 
 
 def _on_machines(run: Run, *together: Sequence[OnMachines]) -> None:

@@ -70,6 +70,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Callable
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.nslab.netns.plugins.module_utils._kinds import KINDS
 
 
 def report(
@@ -118,8 +119,8 @@ def _namespace(name: str, body: Mapping[str, Any], peers: Mapping[str, str]) -> 
     lines += [_row(interface, f"{text:<{width}}  ------ {peer}" if peer else text) for interface, text, peer in rows]
     lines += [_row(bridge, _bridge(settings or {})) for bridge, settings in (body.get("bridges") or {}).items()]
     lines += [_row("" if i else "routes", _route(route)) for i, route in enumerate(body.get("routes") or ())]
-    for key in ("snat", "dnat"):
-        lines += [_row("" if i else key, _rule(rule)) for i, rule in enumerate(body.get(key) or ())]
+    for key in ("rules", "snat", "dnat"):
+        lines += [_row("" if i else key, _words(rule)) for i, rule in enumerate(body.get(key) or ())]
     sysctls = (body.get("sysctls") or {}).items()
     lines += [_row("" if i else "sysctls", f"{key} = {value}") for i, (key, value) in enumerate(sysctls)]
     services = (body.get("services") or {}).items()
@@ -140,6 +141,11 @@ def _carries(settings: Mapping[str, Any]) -> str:
     words = [str(a["address"]) if isinstance(a, Mapping) else str(a) for a in settings.get("addresses") or ()]
     words += [f"mtu {settings['mtu']}"] if settings.get("mtu") else []
     words += ["down"] if settings.get("up") is False else []
+    for kind in KINDS:
+        if settings.get(kind):
+            words.append(kind if settings[kind] is True else f"{kind} {_words(settings[kind])}")
+    if settings.get("impairment"):
+        words.append(f"impaired by {_words(settings['impairment'])}")
     return ", ".join(words)
 
 
@@ -157,7 +163,7 @@ def _route(route: Mapping[str, Any]) -> str:
     return " ".join(words)
 
 
-def _rule(rule: Mapping[str, Any]) -> str:
+def _words(rule: Mapping[str, Any]) -> str:
     words = []
     for key, value in rule.items():
         if value is True:

@@ -74,8 +74,8 @@ def require() -> None:
     if not available():
         raise Missing(
             "the Python library python-iptables (1.0.1 or newer) is not installed for this Python on the managed host; "
-            "the role nslab.netns.bootstrap installs it with 'bootstrap_backends: [iptables]', and so do the "
-            "distribution's package (Debian, Ubuntu: python3-iptables) and 'pip install python-iptables' with gcc"
+            "the role nslab.netns.bootstrap installs it where the distribution has a package of it, and so do that "
+            "package (Debian, Ubuntu: python3-iptables) and 'pip install python-iptables' with gcc"
         )
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -40,8 +39,15 @@ SUITES = ("bookworm", "trixie")
 MIRROR = "http://deb.debian.org/debian"
 
 #: What a server has anyway, and what the collection asks of it.
-_SYSTEM = ("systemd-sysv", "udev", "dbus", "kmod", "procps", "sudo", "openssh-server", "iputils-ping", "python3")
+_SYSTEM = (
+    "systemd-sysv", "udev", "dbus", "kmod", "procps", "sudo", "openssh-server", "iputils-ping", "python3",
+    "python3-apt",
+)  # fmt: skip
 _NEEDED = ("python3-pyroute2", "python3-iptables", "iproute2", "iptables", "nftables")
+#: What of that a role installs where it is missing. A machine has no network: these packages are in it, in a folder
+#: that apt takes as a source.
+_ALSO_PACKED = ("python3-nftables",)
+_PACKED_IN = "srv/packages"
 #: What ansible-test asks of a target whose coverage it measures.
 _MEASURED = ("python3-coverage",)
 _KERNEL = ("linux-image-cloud-amd64", "initramfs-tools", "zstd")
@@ -121,7 +127,8 @@ def image(suite: str) -> Image:
     stamp = found.folder / "made-from"
     if not stamp.exists() or stamp.read_text() != recipe:
         say(f"Making the image {suite} in .cache/vm/images")
-        shutil.rmtree(found.folder, ignore_errors=True)
+        # An interrupted run has left what is root's.
+        subprocess.run(as_root(["rm", "-rf", str(found.folder)]), check=True)
         found.folder.mkdir(parents=True)
         with _log(found) as run:
             _make(found, run)
@@ -150,17 +157,19 @@ def _log(target: Image) -> Iterator[Run]:
 
 def _make(target: Image, run: Run) -> None:
     root = target.folder / "root"
-    packages = ",".join((*_SYSTEM, *_NEEDED, *_MEASURED, *_KERNEL))
+    packages = ",".join((*_SYSTEM, *_NEEDED, *_ALSO_PACKED, *_MEASURED, *_KERNEL))
     sources = [f"deb {MIRROR} {target.suite} main", f"deb {MIRROR}-security {target.suite}-security main"]
     run(
-        "mmdebstrap", "--variant=minbase", f"--include={packages}", "--skip=check/empty",
+        "mmdebstrap", "--variant=minbase", f"--include={packages}", "--skip=check/empty", "--skip=cleanup/apt/cache",
         "--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*",
         "--dpkgopt=path-exclude=/usr/share/locale/*", target.suite, root, *sources,
     )  # fmt: skip
+    inside = [find_command("chroot") or "chroot", str(root)]
+    _pack(root, run)
+    run(*inside, "dpkg", "--purge", *_ALSO_PACKED)
     for path, text in _FILES.items():
         _write(root / path, text, run)
     _write(root / "root/.ssh/authorized_keys", key().with_suffix(".pub").read_text(), run)
-    inside = [find_command("chroot") or "chroot", str(root)]
     run(*inside, "useradd", "--create-home", "--shell", "/bin/bash", "admin")
     run("cp", "-r", root / "root/.ssh", root / "home/admin/.ssh")
     run(*inside, "chown", "-R", "admin:admin", "/home/admin/.ssh")
@@ -174,6 +183,23 @@ def _make(target: Image, run: Run) -> None:
     run("mke2fs", "-q", "-t", "ext4", "-d", root, target.folder / "disk.raw", _DISK_SIZE)
     run("qemu-img", "convert", "-O", "qcow2", target.folder / "disk.raw", target.disk)
     run("rm", "-rf", root, target.folder / "disk.raw")
+
+
+def _pack(root: Path, run: Run) -> None:
+    """Keep the packages that are needed as a source of apt, and none of the others that were downloaded."""
+    packed, cache = root / _PACKED_IN, root / "var/cache/apt/archives"
+    run("mkdir", "-p", packed)
+    index = []
+    for name in (*_NEEDED, *_ALSO_PACKED):
+        (package,) = cache.glob(f"{name}_*.deb")
+        run("cp", package, packed / package.name)
+        ask = ["dpkg-deb", "--field", str(package)]
+        fields = subprocess.run(ask, capture_output=True, text=True, check=True).stdout
+        content = package.read_bytes()
+        more = {"Filename": f"./{package.name}", "Size": len(content), "SHA256": hashlib.sha256(content).hexdigest()}
+        index.append(fields + "".join(f"{key}: {value}\n" for key, value in more.items()))
+    _write(packed / "Packages", "\n".join(index), run)
+    run("find", cache, "-name", "*.deb", "-delete")
 
 
 def _compile_once(root: Path, inside: Sequence[str], run: Run) -> None:

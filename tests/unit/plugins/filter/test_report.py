@@ -20,3 +20,28 @@ def test_services_stand_with_their_namespaces() -> None:
         "",
         "b",
     ]
+
+
+def test_what_interfaces_are_and_do_is_told() -> None:
+    interfaces = {
+        "eth0": {"addresses": ["10.0.0.1/24"], "impairment": {"delay": "10ms", "loss": "1%"}},
+        "eth0.7": {"vlan": {"link": "eth0", "id": 7}, "addresses": ["10.7.0.1/24"]},
+        "far": {"vxlan": {"id": 9, "remote": "192.0.2.2", "learning": False}, "up": False},
+        "any": {"dummy": True},
+        "red": {"vrf": {"table": 10, "interfaces": ["eth0", "far"]}},
+    }
+    rules = [
+        {"priority": 10, "from": "10.7.0.0/24", "table": 10},
+        {"priority": 11, "fwmark": "0x1", "type": "blackhole"},
+    ]
+    told = report({"name": "lab", "namespaces": {"a": {"interfaces": interfaces, "rules": rules}}})
+    assert told.splitlines()[2:] == [
+        "a",
+        "  eth0            10.0.0.1/24, impaired by delay 10ms loss 1%",
+        "  eth0.7          10.7.0.1/24, vlan link eth0 id 7",
+        "  far             down, vxlan id 9 remote 192.0.2.2",
+        "  any             dummy",
+        "  red             vrf table 10 interfaces eth0,far",
+        "  rules           priority 10 from 10.7.0.0/24 table 10",
+        "                  priority 11 fwmark 0x1 type blackhole",
+    ]
