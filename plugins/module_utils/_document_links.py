@@ -22,6 +22,7 @@ from ._kinds import STACKED, TAG_SIZE, Setting, kind
 from ._model import (
     DEFAULT_MTU,
     HOST,
+    IPV6_MIN_MTU,
     Endpoint,
     IPAddress,
     Span,
@@ -223,6 +224,21 @@ def complete_ends(reader: Reader, parts: Mapping[str, Part], crossings: Sequence
                 f"VXLAN takes {hosts.headroom} of the MTU {hosts.underlay_mtu} ('underlay.mtu') between them"
             )
             reader.problem(f"{said.path}.mtu", text + (f", and tags {size}" if size else ""))
+        if said.mtu is not None and said.mtu < IPV6_MIN_MTU:
+            _refuse_ipv6(reader, said, said.mtu, hosts)
+
+
+def _refuse_ipv6(reader: Reader, link: WantedLink, mtu: int, hosts: Hosts) -> None:
+    """On all hosts alike, where the MTU follows from what is between them; what says its MTU was refused already."""
+    refused = {problem.path for problem in reader.problems}
+    for item in link.addresses:
+        if item.value.family == 6 and item.path not in refused:
+            text = (
+                f"{item.value.address!r} is an IPv6 address, but {mtu} bytes get through to the other hosts: IPv6 "
+                f"needs at least {IPV6_MIN_MTU}, and VXLAN takes {hosts.headroom} of the MTU {hosts.underlay_mtu} "
+                "('underlay.mtu')"
+            )
+            reader.problem(item.path, text)
 
 
 def _least_mtu(wanted: Wanted, end: Endpoint) -> int:

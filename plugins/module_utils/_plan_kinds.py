@@ -113,7 +113,9 @@ class Kinds:
             if link.details == kind:
                 continue
             is_made = link.details is not None or link.kind in ("veth", "bridge")
-            if lab and link.lab == lab and is_made and not link.origins:
+            # What was another lab's is made anew as its own would be: the number of a tunnel comes from the lab's name.
+            is_taken = self._wanted.adopt and bool(link.lab) and link.kind == kind.name
+            if lab and (link.lab == lab or is_taken) and is_made and not link.origins:
                 yield end
                 continue
             owner = f" (of lab {link.lab!r})" if link.lab else ""

@@ -539,9 +539,11 @@ class Memories:
         return entry.before
 
     def leave(self, entry: Remembered, now: str | None) -> None:
+        values = (now, entry.after, entry.before)
+        found, meant, before = ("nothing" if value is None else repr(value) for value in values)
         self._planner.result.warnings.append(
-            f"{entry.kind} {entry.namespace} {entry.object} was changed to {now!r} by somebody else since the lab "
-            f"set it to {entry.after!r}; it is left as it is (it was {entry.before!r} before the lab)"
+            f"{entry.kind} {entry.namespace} {entry.object} was changed to {found} by somebody else since the lab "
+            f"set it to {meant}; it is left as it is (it was {before} before the lab)"
         )
 
 

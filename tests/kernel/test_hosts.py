@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from ansible_collections.nslab.netns.plugins.module_utils._errors import StepFailed
+from ansible_collections.nslab.netns.plugins.module_utils._errors import Refused, StepFailed
 from ansible_collections.nslab.netns.tests.unit.topologies import Document, across, routed
 from applying import fail_each_call, failing_call, host_without_lab_traces, run
 from throwaway import Containers, Machine, differences, eventually, inside, ip, ip_json, kernel_has, ping, within
@@ -54,6 +54,13 @@ class Two:
         name, _slash, namespace = source.partition("/")
         with self.machines[name].entered():
             return ping(None if namespace == "host" else namespace, to, seconds)
+
+    def looks(self) -> dict[str, Document]:
+        found = {}
+        for name, machine in self.machines.items():
+            with machine.entered():
+                found[name] = host_without_lab_traces()
+        return found
 
     def fills(self, source: str, to: str, size: int) -> bool:
         """Whether a packet of that size gets to an address, which nobody may take to pieces."""
@@ -99,6 +106,24 @@ def spanning(family: int = 4) -> Document:
             {"endpoints": ["vm1/host:to-2", "vm2/switch:to-1"]},
         ],
     }
+
+
+def test_a_lab_gets_another_name(two: Two) -> None:
+    """It is adopted by the new one, and its tunnels, whose numbers come from the name, are made anew."""
+    empty = two.looks()
+    document = spanning()
+    two.run(document)
+    renamed = {**document, "name": "renamed"}
+    for name in two.machines:
+        with two.on(name), pytest.raises(Refused, match="of lab 'spanning'"):
+            run(renamed, host=name)
+    predicted = two.run(renamed, check=True, adopt=True)
+    assert two.run(renamed, adopt=True) == predicted
+    assert two.run(renamed) == {"vm1": [], "vm2": []}
+    assert two.ping("vm1/a", "10.9.0.12")[0]
+    assert two.run({"name": "spanning"}, absent=True) == {"vm1": [], "vm2": []}
+    two.run({"name": "renamed"}, absent=True)
+    assert two.looks() == empty
 
 
 @pytest.mark.parametrize("family", UNDERLAYS)

@@ -128,6 +128,14 @@ def test_more_than_gets_through_is_refused_on_the_whole_segment() -> None:
         "segment, 1450: VXLAN takes 50 of the MTU 1500 ('underlay.mtu') between them"
     }
     assert read_topology(bridged({"mtu": 1451}, underlay={"mtu": 1501}), host="vm1")
+    # All hosts refuse what one of them could not have.
+    assert problems(bridged({"addresses": ["fd00::2/64"]}, underlay={"mtu": 1300})) == {
+        "namespaces.vm1/a.interfaces.eth0.addresses[0]": "'fd00::2/64' is an IPv6 address, but 1250 bytes get through "
+        "to the other hosts: IPv6 needs at least 1280, and VXLAN takes 50 of the MTU 1300 ('underlay.mtu')"
+    }
+    assert list(problems(bridged({"addresses": ["fd00::2/64"], "mtu": 1200}, underlay={"mtu": 1300}))) == [
+        "namespaces.vm1/a.interfaces.eth0.addresses[0]"
+    ]
 
 
 def test_numbers_follow_from_the_ends_alone() -> None:
