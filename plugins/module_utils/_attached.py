@@ -17,9 +17,9 @@ import os
 from collections.abc import Collection, Iterable
 
 from . import _namespaces as namespaces
-from ._lock import RUN_DIRECTORY, open_file, run_directory
 from ._model import HOST, Attach, Attachment
 from ._namespaces import Entry, Handle, NamespaceError
+from ._own_files import RUN_DIRECTORY, open_file, own_folder, replace_file, run_directory
 
 _FOLDER = "attached"
 
@@ -50,11 +50,8 @@ def names() -> set[str]:
     """The names that stand for the namespaces that they were given to."""
     if not _is_in_use():
         return set()
-    folder = _open_folder()
-    try:
+    with _folder() as folder:
         found = os.listdir(folder)
-    finally:
-        os.close(folder)
     return set(filter(_holds, found))
 
 
@@ -69,13 +66,8 @@ def note(name: str, inode: int) -> set[int]:
 
 
 def _write(name: str, inodes: Iterable[int]) -> None:
-    folder = _open_folder()
-    try:
-        fd = open_file(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, folder)
-        with open(fd, "w", encoding="ascii") as file:
-            file.write(" ".join(map(str, inodes)) + "\n")
-    finally:
-        os.close(folder)
+    with _folder() as folder:
+        replace_file(name, " ".join(map(str, inodes)) + "\n", folder)
 
 
 def settle(name: str, given: Collection[int] = ()) -> None:
@@ -85,18 +77,10 @@ def settle(name: str, given: Collection[int] = ()) -> None:
         return
     if not _is_in_use():
         return
-    folder = _open_folder()
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=folder)
-    finally:
-        os.close(folder)
-    directory = run_directory()
-    try:
-        with contextlib.suppress(OSError):
-            os.rmdir(_FOLDER, dir_fd=directory)
-    finally:
-        os.close(directory)
+    with _folder() as folder, contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
+    with run_directory() as directory, contextlib.suppress(OSError):
+        os.rmdir(_FOLDER, dir_fd=directory)
 
 
 def _holds(name: str, given: Collection[int] = ()) -> bool:
@@ -109,26 +93,17 @@ def _holds(name: str, given: Collection[int] = ()) -> bool:
 def _inodes(name: str) -> set[int]:
     if not _is_in_use():
         return set()
-    folder = _open_folder()
     try:
-        with open(open_file(name, os.O_RDONLY, folder), encoding="ascii") as file:
+        with _folder() as folder, open(open_file(name, os.O_RDONLY, folder), encoding="ascii") as file:
             return {int(word) for word in file.read().split() if word.isdigit()}
     except FileNotFoundError:
         return set()
-    finally:
-        os.close(folder)
 
 
 def _is_in_use() -> bool:
     return os.path.lexists(f"{RUN_DIRECTORY}/{_FOLDER}")
 
 
-def _open_folder() -> int:
+def _folder() -> contextlib.AbstractContextManager[int]:
     """The folder of the notes, made if need be."""
-    directory = run_directory()
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir(_FOLDER, 0o700, dir_fd=directory)
-        return os.open(_FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-    finally:
-        os.close(directory)
+    return own_folder(RUN_DIRECTORY, _FOLDER, mode=0o700)

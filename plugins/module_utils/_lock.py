@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One run at a time on a machine, and the folder under /run that the collection keeps for itself.
+"""One run at a time on a machine.
 
 The lock is an flock: it dies with the process that holds it, however that ends.
 
@@ -15,57 +15,14 @@ import contextlib
 import fcntl
 import os
 import select
-import stat
 import time
 from collections.abc import Iterator
 
-from ._errors import Busy, NslabError
+from ._errors import Busy
+from ._own_files import open_file, run_directory
 
-RUN_DIRECTORY = "/run/nslab"
 _LOCK_FILE = "lock"
 _POLL_SECONDS = 0.05
-
-
-def run_directory() -> int:
-    """An open descriptor of /run/nslab, made with mode 700 if need be.
-
-    Raises NslabError if it is a symlink, or belongs to or can be written by somebody else: whoever planted it could
-    otherwise direct what root writes there.
-    """
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(RUN_DIRECTORY, 0o700)
-    try:
-        fd = os.open(RUN_DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise NslabError(f"cannot use {RUN_DIRECTORY}: {error.strerror}; it has to be root's own folder") from error
-    found = os.fstat(fd)
-    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
-        os.close(fd)
-        raise NslabError(
-            f"cannot use {RUN_DIRECTORY}: it belongs to user {found.st_uid} with mode {stat.S_IMODE(found.st_mode):o}; "
-            "it has to be root's own folder, mode 700"
-        )
-    return fd
-
-
-def open_file(name: str, flags: int, directory: int) -> int:
-    """Open a file in /run/nslab, or make it if ``flags`` say so.
-
-    Raises NslabError if it is anything but a file of root's own with one name: whatever somebody has planted there is
-    not followed, and what else it is a name of is not written to. Raises FileNotFoundError.
-    """
-    try:
-        fd = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600, dir_fd=directory)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise NslabError(f"cannot open {RUN_DIRECTORY}/{name}: {error.strerror}") from error
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_nlink > 1:
-        os.close(fd)
-        what = "has more than one name" if found.st_nlink > 1 else "is no file of root's"
-        raise NslabError(f"cannot use {RUN_DIRECTORY}/{name}: it {what}; remove it")
-    return fd
 
 
 class Lock:
@@ -97,11 +54,8 @@ def held(purpose: str, seconds: float) -> Iterator[Lock]:
 
     Raises Busy after ``seconds``, naming the holder.
     """
-    directory = run_directory()
-    try:
-        fd = open_file(_LOCK_FILE, os.O_RDWR | os.O_CREAT, directory)
-    finally:
-        os.close(directory)
+    with run_directory() as folder:
+        fd = open_file(_LOCK_FILE, os.O_RDWR | os.O_CREAT, folder)
     try:
         deadline = time.monotonic() + seconds
         while True:

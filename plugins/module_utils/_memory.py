@@ -21,8 +21,8 @@ import json
 import os
 from collections.abc import Sequence
 
-from ._lock import RUN_DIRECTORY, open_file, run_directory
 from ._model import Remembered
+from ._own_files import RUN_DIRECTORY, open_file, replace_file, run_directory
 from ._renames import once
 
 _PREFIX, _SUFFIX = "lab-", ".jsonl"
@@ -46,13 +46,11 @@ def recall(lab: str) -> tuple[Remembered, ...]:
     """What the lab has changed. What it changed more than once is there once, with its earliest ``before``."""
     if not os.path.lexists(f"{RUN_DIRECTORY}/{_file(lab)}"):
         return ()
-    directory = run_directory()
     try:
-        fd = open_file(_file(lab), os.O_RDONLY, directory)
+        with run_directory() as folder:
+            fd = open_file(_file(lab), os.O_RDONLY, folder)
     except FileNotFoundError:
         return ()
-    finally:
-        os.close(directory)
     with open(fd, encoding="utf-8") as file:
         return once(filter(None, map(_entry, file)))
 
@@ -66,40 +64,24 @@ def _entry(line: str) -> Remembered | None:
 
 
 def append(lab: str, entries: Sequence[Remembered]) -> None:
-    directory = run_directory()
+    with run_directory() as folder:
+        fd = open_file(_file(lab), os.O_WRONLY | os.O_APPEND | os.O_CREAT, folder)
     try:
-        fd = open_file(_file(lab), os.O_WRONLY | os.O_APPEND | os.O_CREAT, directory)
-    finally:
-        os.close(directory)
-    try:
-        os.write(fd, _lines(entries))
+        os.write(fd, _lines(entries).encode())
     finally:
         os.close(fd)
 
 
-def _lines(entries: Sequence[Remembered]) -> bytes:
+def _lines(entries: Sequence[Remembered]) -> str:
     # The leading line break ends a line that a killed run left half-written.
-    return "".join(f"\n{json.dumps(entry)}\n" for entry in entries).encode()
+    return "".join(f"\n{json.dumps(entry)}\n" for entry in entries)
 
 
 def rewrite(lab: str, entries: Sequence[Remembered]) -> None:
     """Put ``entries`` in the place of all that is remembered; without any the file goes."""
-    directory = run_directory()
-    try:
-        if not entries:
-            try:
-                os.unlink(_file(lab), dir_fd=directory)
-            except FileNotFoundError:
-                pass
+    with run_directory() as folder:
+        if entries:
+            replace_file(_file(lab), _lines(entries), folder)
             return
-        new = _file(lab) + ".new"
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(new, dir_fd=directory)
-        fd = open_file(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, directory)
-        try:
-            os.write(fd, _lines(entries))
-        finally:
-            os.close(fd)
-        os.rename(new, _file(lab), src_dir_fd=directory, dst_dir_fd=directory)
-    finally:
-        os.close(directory)
+            os.unlink(_file(lab), dir_fd=folder)

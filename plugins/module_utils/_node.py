@@ -20,8 +20,8 @@ import stat
 from collections.abc import Iterator
 
 from ._errors import NslabError
-from ._lock import RUN_DIRECTORY, run_directory
 from ._model import HOSTNAME, NODE_FILES, NodeSetting
+from ._own_files import RUN_DIRECTORY, own_folder, replace_file
 
 ETC = "/etc/netns"
 UTS = f"{RUN_DIRECTORY}/uts"
@@ -102,46 +102,14 @@ def _read(path: str) -> str | None:
         return file.read() if stat.S_ISREG(os.fstat(fd).st_mode) else None
 
 
-@contextlib.contextmanager
-def _folder(name: str, make: bool) -> Iterator[int]:
-    """An open descriptor of /etc/netns/NAME. Raises NslabError if others could direct what is written there."""
-    opened = [os.open("/etc", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)]
-    try:
-        for path, part in ((ETC, "netns"), (f"{ETC}/{name}", name)):
-            if make:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(part, 0o755, dir_fd=opened[-1])
-                    os.chmod(part, 0o755, dir_fd=opened[-1])  # noqa: S103 - everybody inside reads its files
-            try:
-                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-                opened.append(os.open(part, flags, dir_fd=opened[-1]))
-            except (NotADirectoryError, OSError) as error:
-                if isinstance(error, FileNotFoundError):
-                    raise
-                raise NslabError(f"cannot use {path}: {error.strerror}; it has to be root's own folder") from error
-            found = os.fstat(opened[-1])
-            if found.st_uid != os.geteuid() or found.st_mode & 0o022:
-                raise NslabError(
-                    f"cannot use {path}: it belongs to user {found.st_uid} with mode {stat.S_IMODE(found.st_mode):o}; "
-                    "it has to be root's own folder, and nobody else's to write to"
-                )
-        yield opened[-1]
-    finally:
-        for fd in reversed(opened):
-            os.close(fd)
+def _folder(name: str, make: bool) -> contextlib.AbstractContextManager[int]:
+    """/etc/netns/NAME, where everybody inside reads its files."""
+    return own_folder("/etc", "netns", name, mode=0o755 if make else None)
 
 
 def _write_file(name: str, what: str, text: str) -> None:
     with _folder(name, make=True) as folder:
-        new = f".{what}.new"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(new, dir_fd=folder)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(new, flags, 0o644, dir_fd=folder)
-        with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
-            os.fchmod(fd, 0o644)  # open() minds the umask
-            file.write(text)
-        os.rename(new, what, src_dir_fd=folder, dst_dir_fd=folder)
+        replace_file(what, text, folder, mode=0o644)
 
 
 def _remove_file(name: str, what: str) -> None:
@@ -192,30 +160,29 @@ def read_hostname(name: str) -> str | None:
 
 
 def _write_hostname(name: str, hostname: str) -> None:
-    directory = run_directory()
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.mkdir("uts", 0o700, dir_fd=directory)
-        path = f"/proc/self/fd/{directory}/uts/{name}"
+    with own_folder(RUN_DIRECTORY, "uts", mode=0o700) as folder:
+        path = f"/proc/self/fd/{folder}/{name}"
         if os.path.lexists(path):
             # A new one in its place: who is in the old one keeps that, with the name that it has.
             _take_away(path)
-        if not hostname:
-            with contextlib.suppress(OSError):
-                os.rmdir("uts", dir_fd=directory)
+        if hostname:
+            _name_host(path, hostname)
             return
-        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0))
-        try:
-            with _at_home():
-                _call("unshare", _CLONE_NEWUTS)
-                text = hostname.encode()
-                _call("sethostname", text, len(text))
-                _call("mount", _THIS_UTS.encode(), path.encode(), b"none", ctypes.c_ulong(_MS_BIND), None)
-        except BaseException:
-            os.unlink(path)
-            raise
-    finally:
-        os.close(directory)
+    with contextlib.suppress(OSError):
+        os.rmdir(UTS)
+
+
+def _name_host(path: str, hostname: str) -> None:
+    os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0))
+    try:
+        with _at_home():
+            _call("unshare", _CLONE_NEWUTS)
+            text = hostname.encode()
+            _call("sethostname", text, len(text))
+            _call("mount", _THIS_UTS.encode(), path.encode(), b"none", ctypes.c_ulong(_MS_BIND), None)
+    except BaseException:
+        os.unlink(path)
+        raise
 
 
 def _take_away(path: str) -> None:

@@ -24,7 +24,8 @@ import time
 from typing import Any, NoReturn, Protocol
 
 from ._errors import NslabError
-from ._lock import RUN_DIRECTORY, Lock, open_file, run_directory
+from ._lock import Lock
+from ._own_files import RUN_DIRECTORY, open_file, replace_file, run_directory
 
 Record = dict[str, Any]
 
@@ -81,16 +82,14 @@ def leave_to_confirmation(transaction: Transaction, lock: Lock, seconds: float, 
 def _listen() -> socket.socket:
     _unlink(_SOCKET)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    directory = run_directory()
     try:
         # The folder is root's own, so that nobody else can get at the socket.
-        listener.bind(f"/proc/self/fd/{directory}/{_SOCKET}")
+        with run_directory() as folder:
+            listener.bind(f"/proc/self/fd/{folder}/{_SOCKET}")
         listener.listen()
     except BaseException:
         listener.close()
         raise
-    finally:
-        os.close(directory)
     return listener
 
 
@@ -183,25 +182,13 @@ def _when(seconds: float) -> str:
 
 
 def _write_note(note: Record) -> None:
-    directory = run_directory()
-    try:
-        new = f"{_NOTE}.new"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(new, dir_fd=directory)
-        with open(open_file(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, directory), "w", encoding="utf-8") as file:
-            json.dump(note, file)
-        os.rename(new, _NOTE, src_dir_fd=directory, dst_dir_fd=directory)
-    finally:
-        os.close(directory)
+    with run_directory() as folder:
+        replace_file(_NOTE, json.dumps(note), folder)
 
 
 def _unlink(name: str) -> None:
-    directory = run_directory()
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=directory)
-    finally:
-        os.close(directory)
+    with run_directory() as folder, contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
 
 
 # --- those who ask ---------------------------------------------------------------------------------------------------
@@ -256,14 +243,11 @@ def reverted() -> Record | None:
     """The note of the last changes that took themselves back, until their lab is changed again; None: there is none."""
     if not os.path.lexists(f"{RUN_DIRECTORY}/{_NOTE}"):
         return None
-    directory = run_directory()
     try:
-        with open(open_file(_NOTE, os.O_RDONLY, directory), encoding="utf-8") as file:
+        with run_directory() as folder, open(open_file(_NOTE, os.O_RDONLY, folder), encoding="utf-8") as file:
             found = json.load(file)
     except (FileNotFoundError, ValueError):
         return None
-    finally:
-        os.close(directory)
     return found if isinstance(found, dict) else None
 
 

@@ -19,11 +19,11 @@ import json
 import os
 import pwd
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ._errors import NslabError
-from ._lock import RUN_DIRECTORY, open_file, run_directory
+from ._own_files import RUN_DIRECTORY, open_file, own_folder, replace_file
 from ._service import Definition, Running, Service, ServiceKey
 
 _FOLDER = "services"
@@ -132,7 +132,7 @@ def write(key: ServiceKey, service: Service | None, inode: int) -> Start | None:
         _note(key, service._replace(inode=inode))
         with _folder(key, make=True) as folder:
             if systemd.is_booted():
-                _put(folder, _ENVIRONMENT, systemd.environment(service.definition))
+                replace_file(_ENVIRONMENT, systemd.environment(service.definition), folder)
                 unit = systemd.text(service.lab, key, service.definition, _path(key), inode)
                 return systemd.start(systemd.name(service.lab, key), unit, service.altered)
             return supervised.start(key, service.definition, inode, folder)
@@ -209,31 +209,9 @@ def _names(folder: str) -> list[str]:
         return []
 
 
-@contextlib.contextmanager
-def _folder(key: ServiceKey, make: bool) -> Iterator[int]:
-    """An open descriptor of the folder of a service. Raises NslabError if it is anything but root's own folder."""
-    opened = [run_directory()]
-    try:
-        path = RUN_DIRECTORY
-        for part in (_FOLDER, *key):
-            path = f"{path}/{part}"
-            if make:
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(part, 0o700, dir_fd=opened[-1])
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            try:
-                opened.append(os.open(part, flags, dir_fd=opened[-1]))
-            except FileNotFoundError:
-                raise
-            except OSError as error:
-                raise NslabError(f"cannot use {path}: {error.strerror}; it has to be root's own folder") from error
-            found = os.fstat(opened[-1])
-            if found.st_uid != os.geteuid() or found.st_mode & 0o022:
-                raise NslabError(f"cannot use {path}: it has to be root's own folder, and nobody else's to write to")
-        yield opened[-1]
-    finally:
-        for fd in reversed(opened):
-            os.close(fd)
+def _folder(key: ServiceKey, make: bool) -> contextlib.AbstractContextManager[int]:
+    """The folder of a service."""
+    return own_folder(RUN_DIRECTORY, _FOLDER, *key, mode=0o700 if make else None)
 
 
 def unreadable() -> dict[ServiceKey, str]:
@@ -268,17 +246,7 @@ def _open_note(key: ServiceKey) -> Service | None:
 def _note(key: ServiceKey, service: Service) -> None:
     body = {"lab": service.lab, "inode": service.inode, "definition": service.definition._asdict()}
     with _folder(key, make=True) as folder:
-        _put(folder, _NOTE, json.dumps(body))
-
-
-def _put(folder: int, name: str, text: str) -> None:
-    new = f".{name}.new"
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(new, dir_fd=folder)
-    fd = open_file(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder)
-    with open(fd, "w", encoding="utf-8", errors="surrogateescape") as file:
-        file.write(text)
-    os.rename(new, name, src_dir_fd=folder, dst_dir_fd=folder)
+        replace_file(_NOTE, json.dumps(body), folder)
 
 
 def _remove(key: ServiceKey) -> None:

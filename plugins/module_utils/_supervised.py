@@ -25,8 +25,8 @@ from typing import Any
 
 from . import _supervisor
 from ._errors import NslabError
-from ._lock import open_file
 from ._model import HOST
+from ._own_files import open_file
 from ._service import MARK, SETTLE_SECONDS, STOP_SECONDS, Definition, Running, ServiceKey
 from ._supervisor import FOLDER, LOCK, REPORT, start_time, stat_of
 

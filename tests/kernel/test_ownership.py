@@ -192,10 +192,10 @@ def test_a_handing_over_that_fails_is_taken_back() -> None:
     run(on_the_host("one", sysctls=both))
     run(on_the_host("two", sysctls={"net.ipv4.conf.lo.rp_filter": 1}))
     before = snapshot()
-    os.mkdir("/run/nslab/lab-two.jsonl.new")
+    os.mkdir("/run/nslab/.lab-two.jsonl.new")
     with pytest.raises(StepFailed, match="what other labs remember"):
         run({"name": "one"}, absent=True)
-    os.rmdir("/run/nslab/lab-two.jsonl.new")
+    os.rmdir("/run/nslab/.lab-two.jsonl.new")
     assert not differences(before, snapshot())
     assert run({"name": "one"}, absent=True) == ["change sysctl host net.ipv4.conf.all.accept_local = 1 -> 0"]
 

@@ -406,7 +406,7 @@ def test_what_others_may_write_stops_nobody_else() -> None:
     run(lab())
     run({"name": "other", "namespaces": {"server2": {"services": {"one": {"command": SLEEP}}}}})
     SERVICES.joinpath("server").chmod(0o777)
-    told = "the service server:one, if there is one, is not known: cannot use /run/nslab/services/server: it has to be"
+    told = "the service server:one, if there is one, is not known: cannot use /run/nslab/services/server: it belongs"
     (orphan,) = gather(None, (), "other")["orphans"]
     assert (orphan["kind"], orphan["namespace"], orphan["name"]) == ("service", "server", "one")
     assert orphan["text"].startswith(told)

@@ -48,7 +48,7 @@ def _folder(path: str) -> Callable[[Path], None]:
 
     def plant(victim: Path) -> None:
         os.mkdir(path, 0o755)
-        for name in ("lock", "lab-lab.jsonl", "lab-lab.jsonl.new", "a", "pending.sock"):
+        for name in ("lock", "lab-lab.jsonl", ".lab-lab.jsonl.new", "a", "pending.sock"):
             Path(f"{path}/{name}").symlink_to(victim)
         os.chown(path, USER, USER)
 
