@@ -85,16 +85,19 @@ def report(
             "nslab.netns.report: the input is no topology document, a dictionary with 'namespaces'"
         )
     peers: dict[str, str] = {}
+    impairments = {}
     for link in topology.get("links") or ():
         first, second = link["endpoints"]
         peers[first], peers[second] = second, first
+        if link.get("impairment"):
+            impairments[first] = impairments[second] = link["impairment"]
     for name, body in topology["namespaces"].items():
         for interface, settings in ((body or {}).get("interfaces") or {}).items():
             if (settings or {}).get("device"):
                 words = [f"{key} {value}" for key, value in settings["device"].items() if key != "force"]
                 peers[f"{name}:{interface}"] = f"device of the host, {' '.join(words)}"
     blocks = [f"Lab {topology.get('name', 'without a name')}"]
-    blocks += [_namespace(name, body or {}, peers) for name, body in topology["namespaces"].items()]
+    blocks += [_namespace(name, body or {}, peers, impairments) for name, body in topology["namespaces"].items()]
     if probes:
         blocks.append(_probes(probes))
     if changes is not None:
@@ -104,12 +107,16 @@ def report(
     return "\n\n".join(blocks)
 
 
-def _namespace(name: str, body: Mapping[str, Any], peers: Mapping[str, str]) -> str:
+def _namespace(
+    name: str, body: Mapping[str, Any], peers: Mapping[str, str], impairments: Mapping[str, Mapping[str, Any]]
+) -> str:
     interfaces = dict(body.get("interfaces") or {})
     for end in peers:
         namespace, _colon, interface = end.partition(":")
         if namespace == name:
             interfaces.setdefault(interface, {})
+            if end in impairments:
+                interfaces[interface] = {**(interfaces[interface] or {}), "impairment": impairments[end]}
     rows = [
         (interface, _carries(settings or {}), peers.get(f"{name}:{interface}"))
         for interface, settings in interfaces.items()
@@ -168,7 +175,9 @@ def _words(rule: Mapping[str, Any]) -> str:
     for key, value in rule.items():
         if value is True:
             words.append(key)
-        elif value not in (None, False):
+        elif value is False:
+            words.append(f"{key} off")
+        elif value is not None:
             words.append(f"{key} {','.join(map(str, value)) if isinstance(value, list) else value}")
     return " ".join(words)
 

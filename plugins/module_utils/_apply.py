@@ -37,7 +37,7 @@ from . import _sysctl as sysctl
 from ._errors import KernelError, NoNamespace, NslabError, StepFailed
 from ._impairment import NO_NETEM
 from ._kernel import unfollowed
-from ._kinds import PORT_TAKEN
+from ._kinds import WHY_TAKEN
 from ._machine import Machine
 from ._model import BIRTH_GROUP, IPV6_MIN_MTU, NO_MAC, NO_VLANS, Endpoint, Remembered, Route, State, lab_of
 from ._nat import IPTABLES
@@ -588,7 +588,8 @@ class Application:
                 encode.set_link(session, index, alias=change.alias, group=0)
             if kind.name == "vrf":
                 # The kernel makes them with the first one of a namespace, and somebody may have removed them since.
-                rules.add(session, lacking(rules.rules(session), VRF_RULES))
+                known = rules.rules(session)
+                rules.add(session, lacking([rule for there in known.values() for rule in there], VRF_RULES, known))
             self._restore_conf(change.end)
         except BaseException:
             with contextlib.suppress(NslabError, KeyError):
@@ -760,9 +761,15 @@ class Application:
                 self._restore_ipv6(change.end)
 
     def _set_up(self, change: c.SetUp) -> None:
-        session = self._machine.session(change.end.namespace)
-        with _saying_what_it_is(errno.EADDRINUSE, PORT_TAKEN):
-            encode.set_link(session, self._index(change.end), up=change.up)
+        session, index = self._machine.session(change.end.namespace), self._index(change.end)
+        try:
+            encode.set_link(session, index, up=change.up)
+        except KernelError as error:
+            found = decode.link(session, index=index)
+            why = WHY_TAKEN.get(found.kind, "") if found and error.number == errno.EADDRINUSE else ""
+            if not why:
+                raise
+            raise NslabError(f"{error}: {why}") from error
 
     def _set_impairment(self, change: c.SetImpairment) -> None:
         session, index = self._machine.session(change.end.namespace), self._index(change.end)

@@ -32,7 +32,7 @@ _RANGES = {
     ("vlan", "id"): (1, 4094),
     ("vxlan", "id"): (0, 0xFFFFFF),
     ("vxlan", "dstport"): (1, 65535),
-    ("vxlan", "ageing"): (0, 0xFFFFFFFF),
+    ("vxlan", "ageing"): (1, 0xFFFFFFFF),
     ("vxlan", "ttl"): (0, 255),
     ("vxlan", "tos"): (0, 255),
 }
@@ -60,6 +60,8 @@ def read_kind(reader: Reader, body: Mapping[str, Any], link: WantedLink, namespa
         reader.problem(join(path, "mac"), "an ipvlan has the MAC address of the link that it lies on; leave this out")
     if name == "vrf" and link.mac is not None:
         reader.problem(join(path, "mac"), "nothing is sent to the MAC address of a VRF; leave this out")
+    if name == "macvlan" and link.mac is not None and found.get("mode") == "passthru":
+        reader.problem(join(path, "mac"), "a 'passthru' has the MAC of the link that it lies on; leave this out")
     if len(reader.problems) == before:
         link.kind = found
 
@@ -97,6 +99,10 @@ def _lower(reader: Reader, value: Any, namespace: str, path: str) -> Endpoint | 
     where, colon, interface = text.rpartition(":")
     if not colon:
         where = namespace
+    elif "/" in where:
+        host = where.partition("/")[0]
+        reader.problem(path, f"{text!r} names a host, and what a link lies on is on its own one; leave out '{host}/'")
+        return None
     before = len(reader.problems)
     reader.name_of_namespace(where, path)
     reader.name_of_interface(interface, path)
@@ -223,7 +229,7 @@ def check_kinds(reader: Reader, wanted: Wanted) -> None:
             continue
         _check_lower(reader, wanted, end, link, links)
         _check_beside(reader, link, ports, lowers)
-        key = _identity(end, link.kind)
+        key = link.kind.identity(end.namespace)
         if key and key in taken:
             reader.problem(link.kind_path, f"is the same as {taken[key]}; the kernel has such a one once")
         taken.setdefault(key, link.kind_path)
@@ -242,19 +248,6 @@ def check_kinds(reader: Reader, wanted: Wanted) -> None:
 
 def _is_vrf(link: WantedLink | None) -> bool:
     return bool(link and link.kind and link.kind.name == "vrf")
-
-
-def _identity(end: Endpoint, wanted: Kind) -> Any:
-    """What the kernel lets only one link have."""
-    if wanted.name == "vlan":
-        return ("vlan", wanted.link, wanted.get("id"), wanted.get("protocol"))
-    if wanted.name == "vxlan":
-        underlay = wanted.link.namespace if wanted.link else wanted.netns or end.namespace
-        # As vxlan_vni_in_use() has it.
-        return ("vxlan", underlay, wanted.get("id"), wanted.get("dstport"))
-    if wanted.name == "vrf":
-        return ("vrf", end.namespace, wanted.get("table"))
-    return None
 
 
 def _check_lower(

@@ -148,7 +148,7 @@ def _add_link(state: State, change: c.AddLink) -> list[c.Change]:
     namespace.links[link.name] = link
     if link.kind == "vrf":
         # They stay when it goes.
-        namespace.rules += lacking(namespace.rules, VRF_RULES)
+        namespace.rules += lacking(namespace.rules, VRF_RULES, namespace.rule_families)
     return [c.RemoveLink(change.end, link.kind)]
 
 

@@ -59,8 +59,11 @@ VRF_MTU = 65575
 #: What a vxlan adds to each packet over IPv4 and over IPv6 (vxlan_headroom()).
 VXLAN_HEADROOM = {4: 50, 6: 70}
 
-#: Why one cannot come up (vxlan_open()).
-PORT_TAKEN = "something else has its UDP port; choose another 'dstport', or end what has it ('ss --udp --listening')"
+#: Why one cannot come up for something else that has its address (vxlan_open(), macvlan_open()).
+WHY_TAKEN = {
+    "vxlan": "something else has its UDP port; choose another 'dstport', or end what has it ('ss --udp --listening')",
+    "macvlan": "the link that it lies on, or another macvlan there, has its MAC address; choose another 'mac'",
+}
 
 #: What the tag of a VLAN adds to each packet (VLAN_HLEN).
 TAG_SIZE = 4
@@ -85,6 +88,16 @@ class Kind(NamedTuple):
     def family(self) -> int:
         """The IP version that carries a vxlan."""
         return 6 if ":" in f"{self.get('remote')}{self.get('group')}{self.get('local')}" else 4
+
+    def identity(self, namespace: str) -> tuple[object, ...]:
+        """What the kernel lets only one link have, where this one is in a namespace; empty for nothing."""
+        if self.name == "vlan":
+            return ("vlan", self.link, self.get("id"), self.get("protocol"))
+        if self.name == "vxlan":
+            underlay = self.link.namespace if self.link else self.netns or namespace
+            # As vxlan_vni_in_use() has it.
+            return ("vxlan", underlay, self.get("id"), self.get("dstport"), self.family)
+        return ("vrf", namespace, self.get("table")) if self.name == "vrf" else ()
 
     @property
     def is_bound(self) -> bool:

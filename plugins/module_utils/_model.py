@@ -358,6 +358,8 @@ class Namespace:
     routes: list[Route] = field(default_factory=list)
     #: The policy rules of both families, in the kernel's order within one family and priority.
     rules: list[Rule] = field(default_factory=list)
+    #: The IP versions for which the kernel can have any.
+    rule_families: frozenset[int] = frozenset((4, 6))
     #: Only the sysctls that were asked for; None: the key does not exist here.
     sysctls: dict[str, str | None] = field(default_factory=dict)
     #: Only its mark was looked at; links, routes and sysctls were not.

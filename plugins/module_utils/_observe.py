@@ -428,7 +428,11 @@ class Look:
                 label = "" if address.value.label == link.name else address.value.label
                 link.addresses.append(address.value._replace(label=label))
         namespace.routes = decode.routes(session, names)
-        namespace.rules = rules.rules(session)
+        known = rules.rules(session)
+        namespace.rules, namespace.rule_families = (
+            [rule for found in known.values() for rule in found],
+            frozenset(known),
+        )
         if self.keys.get(name):
             with self.machine.entered(name):
                 namespace.sysctls = {key: sysctl.read(key) for key in _with_consequences(self.keys[name])}

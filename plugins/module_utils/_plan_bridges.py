@@ -169,7 +169,8 @@ class Bridges:
         wanted_ports = {
             end._replace(interface=name): end.interface for end, _w, bridge in self._bridges() for name in bridge.ports
         }
-        own = {end: wire.path for end, wire in self._planner.wires.items()}
+        own = {end: wanted.path for end, wanted in self._planner.wanted_links() if wanted.kind}
+        own |= {end: wire.path for end, wire in self._planner.wires.items()}
         for end, path in {**own, **self._planner.devices.ends()}.items():
             link = self._planner.state.link(end)
             if self._wanted.whole and link and link.master and end not in wanted_ports:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from . import _changes as c
 from ._errors import FOREIGN
 from ._impairment import NO_IMPAIRMENT, OUR_HANDLE
-from ._model import Endpoint, Link, Remembered, WantedImpairment
+from ._model import HOST, Endpoint, Link, Remembered, WantedImpairment
 
 if TYPE_CHECKING:
     from ._plan import Planner
@@ -56,7 +56,8 @@ class Impairments:
         self._planner.do(c.SetImpairment(end, after, before, wanted.path), memory)
 
     def _problem(self, wanted: WantedImpairment, end: Endpoint, text: str, place: str, more: str = "") -> None:
-        text = f"{text}; remove that with 'tc qdisc delete dev {end.interface} {place}'{more}"
+        inside = "" if end.namespace == HOST else f"-n {end.namespace} "
+        text = f"{text}; remove that with 'tc {inside}qdisc delete dev {end.interface} {place}'{more}"
         self._planner.problem(wanted.path, text, FOREIGN)
 
     def _remove_surplus(self) -> None:

@@ -143,6 +143,7 @@ class Kinds:
                 self._find_lower(kind.link, wanted.kind_path)
                 self._free_lower(kind, kind.link, wanted.kind_path)
                 self._fit(kind, kind.link, wanted.kind_path)
+            self._refuse_taken(end, kind, wanted.kind_path or wanted.path)
             planner.do(c.AddLink(end, kind, 0, wanted.mac or "", mark(lab), path=wanted.kind_path or wanted.path))
 
     def _find_lower(self, lower: Endpoint, path: str) -> None:
@@ -179,6 +180,16 @@ class Kinds:
             why = conflict(kind, other.details) if other and other.details else ""
             if other and why:
                 planner.problem(path, f"the {other.kind} {upper} lies on {lower} already, and {why}", FOREIGN)
+
+    def _refuse_taken(self, end: Endpoint, kind: Kind, path: str) -> None:
+        """Refuse a number that another tunnel through the same namespace has."""
+        if kind.name != "vxlan":
+            return
+        for other, link in self._planner.state.links():
+            if link.details and link.details.identity(other.namespace) == kind.identity(end.namespace):
+                owner = f" of the lab {link.lab!r}" if link.lab else ""
+                text = f"the vxlan {other}{owner} has the number {kind.get('id')} already; choose another one ('id', or"
+                self._planner.problem(path, f"{text} 'vni' of a link between hosts)", FOREIGN)
 
     # --- settings ----------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from . import _changes as c
 from ._errors import FOREIGN
 from ._model import Namespace, Remembered, WantedNamespace, WantedRule
-from ._rules import NEW_RULES, VRF_RULES, Rule, groups, of_known_families
+from ._rules import NEW_RULES, VRF_RULES, Rule, groups
 
 if TYPE_CHECKING:
     from ._plan import Planner
@@ -64,7 +64,8 @@ class Rules:
         if not (self._wanted.prune and self._planner.owns(namespace)):
             return []
         has_vrf = any(link.kind == "vrf" for link in namespace.links.values())
-        return of_known_families(namespace.rules, (*NEW_RULES, *(VRF_RULES if has_vrf else ())))
+        rules = (*NEW_RULES, *(VRF_RULES if has_vrf else ()))
+        return [rule for rule in rules if rule.family in namespace.rule_families]
 
     def _set_group(
         self,

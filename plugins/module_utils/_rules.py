@@ -144,16 +144,10 @@ def range_text(numbers: tuple[int, int]) -> str:
     return "-".join(map(str, dict.fromkeys(numbers)))
 
 
-def of_known_families(there: Collection[Rule], given: Iterable[Rule]) -> list[Rule]:
-    """Of the kernel's own rules, those of the families that have any: it may not know the others."""
-    families = {rule.family for rule in there}
-    return [rule for rule in given if rule.family in families]
-
-
-def lacking(there: Collection[Rule], given: Iterable[Rule]) -> list[Rule]:
-    """Which of the kernel's own rules are not there."""
+def lacking(there: Collection[Rule], given: Iterable[Rule], families: Collection[int]) -> list[Rule]:
+    """Which of the kernel's own rules are not there, of the families that it knows."""
     words = {rule.words for rule in there}
-    return [rule for rule in of_known_families(there, given) if rule.words not in words]
+    return [rule for rule in given if rule.family in families and rule.words not in words]
 
 
 def groups(rules: Iterable[Rule]) -> dict[tuple[int, int], tuple[Rule, ...]]:

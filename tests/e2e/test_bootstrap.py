@@ -23,8 +23,6 @@ DUO = {"name": "duo", "namespaces": {"one": {"bridges": {"br0": {"stp": True}}}}
 USE = [play("use", tasks=[{"nslab.netns.topology": {"topology": DUO}}])]
 UNUSE = [play("unuse", tasks=[{"nslab.netns.topology": {"lab": "duo", "state": "absent"}}])]
 BOOTSTRAP = [apply_role("bootstrap")]
-#: A Python without pyroute2 has no binding of iptables either, and a package of that cannot be had here.
-BARE = {"bootstrap_backends": ["nftables"]}
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +68,7 @@ def test_a_host_that_has_all_is_left_alone(ansible: Controller) -> None:
 
 
 def test_wheels_for_a_python_without_pyroute2(ansible: Controller, bare: str, wheels: Path) -> None:
-    variables = {**BARE, "ansible_python_interpreter": bare, "bootstrap_wheels": str(wheels)}
+    variables = {"ansible_python_interpreter": bare, "bootstrap_wheels": str(wheels)}
     run = ansible.run(USE, **variables).failed()
     assert f"pyroute2 (0.7.2 or newer) is not installed for {bare} on the managed host" in run.words
     assert "the role nslab.netns.bootstrap installs it" in run.words
@@ -102,7 +100,6 @@ def test_one_that_is_too_old_and_another_place(ansible: Controller, bare: str, w
     ansible.environment["PYTHONPATH"] = str(old)
     place = Path("/usr/local/lib/elsewhere/venv")
     variables = {
-        **BARE,
         "ansible_python_interpreter": bare,
         "bootstrap_wheels": str(wheels),
         "bootstrap_venv": str(place),
@@ -113,23 +110,40 @@ def test_one_that_is_too_old_and_another_place(ansible: Controller, bare: str, w
     assert PLACE.resolve() == place
     assert ansible.run(BOOTSTRAP, **variables).succeeded().changed == 0
     ansible.run(USE, **variables).succeeded()
+    # What others have put somewhere stays.
+    full = Path("/usr/local/lib/full")
+    full.mkdir()
+    (full / "data").write_text("precious")
+    for options in (("--check",), ()):
+        refused = ansible.run(BOOTSTRAP, *options, **{**variables, "bootstrap_venv": str(full)}).failed()
+        assert f"the folder {full} is neither empty nor a virtual environment" in refused.words
+    assert PLACE.resolve() == place
+    # One that cannot be made anew stays as it is.
+    (place / "nslab-requirements.txt").write_text("pyroute2==0.7.2\n")
+    (wheel,) = wheels.iterdir()
+    right = wheel.read_bytes()
+    wheel.write_bytes(right + b"more")
+    assert "DO NOT MATCH THE HASHES" in ansible.run(BOOTSTRAP, **variables).failed().words
+    ansible.run(USE, **variables).succeeded()
+    wheel.write_bytes(right)
     # It goes where it is said to be, and comes back: with pip from the newest of two wheels.
     shutil.copy(next(Path(os.environ["NSLAB_WHEELS"]).glob("pip-*.whl")), wheels)
     (wheels / "pip-9.0.3-py2.py3-none-any.whl").write_text("too old for this")
     for another in (PLACE, Path("/usr/local/lib/third"), place):
-        variables["bootstrap_venv"] = str(another)
+        variables["bootstrap_venv"] = f"{another}/"
         assert ansible.run(BOOTSTRAP, "--check", **variables).succeeded().changed > 0
         ansible.run(BOOTSTRAP, **variables).succeeded()
         assert (PLACE.resolve(), PLACE.is_symlink()) == (another, another != PLACE)
         assert ansible.run(BOOTSTRAP, **variables).succeeded().changed == 0
         ansible.run(USE, **variables).succeeded()
+        assert not [path for path in everything() if path.endswith((".new", ".old"))]
     # What others can write to is not imported by root.
     place.chmod(0o777)
     assert "too old" in ansible.run(USE, **variables).failed().words
 
 
 def test_wheels_that_are_not_there_or_are_others(ansible: Controller, bare: str, wheels: Path, tmp_path: Path) -> None:
-    variables = {**BARE, "ansible_python_interpreter": bare, "bootstrap_wheels": str(tmp_path / "nowhere")}
+    variables = {"ansible_python_interpreter": bare, "bootstrap_wheels": str(tmp_path / "nowhere")}
     for options in (("--check",), ()):
         words = ansible.run(BOOTSTRAP, *options, **variables).failed().words
         assert f"bootstrap_wheels: the folder {tmp_path}/nowhere has no wheel of pyroute2-" in words

@@ -191,7 +191,7 @@ def test_what_somebody_has_put_into_it_is_refused() -> None:
     )
     assert refused(document({"delay": "5ms"})).endswith(
         ".impairment: the impairment of a:e0 has a queueing discipline of somebody else's in it, tbf 7:; "
-        "remove that with 'tc qdisc delete dev e0 parent 6e73:1'"
+        "remove that with 'tc -n a qdisc delete dev e0 parent 6e73:1'"
     )
     tc("a", "delete", "dev", "e0", "parent", "6e73:1")
     assert run(document({"delay": "5ms"})) == []

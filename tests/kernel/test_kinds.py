@@ -265,6 +265,38 @@ def test_what_somebody_has_changed_of_a_vxlan_is_seen(host: None) -> None:
             assert details("a", "x")["linkinfo"]["info_data"] == right
 
 
+@needs("macvlan")
+def test_macvlans_of_one_mac_are_told_apart(host: None) -> None:
+    macvlan = {"macvlan": {"link": "eth0"}, "mac": "02:00:00:00:00:01"}
+    with pytest.raises(StepFailed, match="another macvlan there, has its MAC address; choose another 'mac'"):
+        run(lab(m1=macvlan, m2=macvlan))
+
+
+@needs("vxlan")
+def test_a_number_that_is_taken_is_foreseen(host: None) -> None:
+    far = {"vxlan": {"id": 7, "remote": "192.0.2.7", "link_netns": "host"}}
+    run({"name": "lab", "namespaces": {"host": {"interfaces": {"x": {"vxlan": {"id": 7, "remote": "192.0.2.8"}}}}}})
+    other = {"name": "other", "namespaces": {"c": {"interfaces": {"y": far}}}}
+    refused_as = "the vxlan host:x of the lab 'lab' has the number 7 already; choose another one"
+    assert refused_as in refused(other)
+    # Over IPv6 it is another one.
+    far6 = {"vxlan": {"id": 7, "remote": "2001:db8::7", "link_netns": "host"}}
+    run({"name": "other", "namespaces": {"c": {"interfaces": {"y": far6}}}})
+
+
+@needs("vxlan", "macvlan")
+def test_they_leave_a_bridge_that_does_not_name_them(host: None) -> None:
+    far = {"vxlan": {"id": 7, "remote": "192.0.2.7"}}
+    document = lab(x=far, mv={"macvlan": {"link": "eth0"}})
+    run(document)
+    ip("-n", "a", "link", "add", "bb", "type", "bridge")
+    ip("-n", "a", "link", "set", "x", "master", "bb")
+    ip("-n", "a", "link", "set", "mv", "master", "bb")
+    changes = ["remove port a:x of bb", "remove port a:mv of bb"]
+    assert run(document, check=True) == run(document) == changes
+    assert run(document) == []
+
+
 @needs("vxlan")
 def test_a_port_that_something_else_has_is_named(host: None) -> None:
     document = lab(x={"vxlan": {"id": 7, "remote": "10.0.0.2", "link_netns": "host", "dstport": 4790}})

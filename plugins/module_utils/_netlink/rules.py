@@ -45,10 +45,10 @@ _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 _SILENT = {_FRA_SUPPRESS_IFGROUP: b"\xff" * 4, _FRA_SPORT_MASK: b"\xff" * 2, _FRA_DPORT_MASK: b"\xff" * 2}
 
 
-def rules(session: Session) -> list[Rule]:
-    """The policy rules of both families, in the kernel's order. Raises KernelError."""
-    found: list[Rule] = []
-    for number in _FAMILIES.values():
+def rules(session: Session) -> dict[int, list[Rule]]:
+    """The policy rules in the kernel's order, by the families for which it can have any. Raises KernelError."""
+    found: dict[int, list[Rule]] = {}
+    for family, number in _FAMILIES.items():
         try:
             bodies = session.dump(_RTM_GETRULE, _HEADER.pack(number, 0, 0, 0, 0, 0, 0, 0, 0))
         except KernelError as error:
@@ -56,7 +56,7 @@ def rules(session: Session) -> list[Rule]:
             if error.number in (errno.EAFNOSUPPORT, errno.EOPNOTSUPP):
                 continue
             raise
-        found += [_rule(body) for body in bodies if body[0] == number]
+        found[family] = [_rule(body) for body in bodies if body[0] == number]
     return found
 
 
@@ -121,7 +121,7 @@ def replace(session: Session, before: Sequence[Rule], wanted: Sequence[Rule]) ->
     Those that somebody else has made meanwhile stay. What is new is there before what is old goes.
     """
     places = {rule.place for rule in (*before, *wanted)}
-    there = [rule for rule in rules(session) if rule.place in places]
+    there = [rule for known in rules(session).values() for rule in known if rule.place in places]
     others = [rule for rule in there if rule not in before and rule not in wanted]
     planned = steps(there, [*wanted, *others])
     add(session, planned.add)

@@ -22,6 +22,17 @@ def test_services_stand_with_their_namespaces() -> None:
     ]
 
 
+def test_an_impairment_of_a_link_is_at_both_ends() -> None:
+    link = {"endpoints": ["a:e0", "b:e0"], "impairment": {"rate": "1mbit"}}
+    told = report(
+        {"name": "lab", "namespaces": {"a": {"interfaces": {"e0": {"mtu": 1400}}}, "b": None}, "links": [link]}
+    )
+    assert told.splitlines()[3::3] == [
+        "  e0              mtu 1400, impaired by rate 1mbit  ------ b:e0",
+        "  e0              impaired by rate 1mbit  ------ a:e0",
+    ]
+
+
 def test_what_interfaces_are_and_do_is_told() -> None:
     interfaces = {
         "eth0": {"addresses": ["10.0.0.1/24"], "impairment": {"delay": "10ms", "loss": "1%"}},
@@ -31,6 +42,7 @@ def test_what_interfaces_are_and_do_is_told() -> None:
         "red": {"vrf": {"table": 10, "interfaces": ["eth0", "far"]}},
     }
     rules = [
+        {"priority": 9, "table": "main", "suppress_prefixlength": 0},
         {"priority": 10, "from": "10.7.0.0/24", "table": 10},
         {"priority": 11, "fwmark": "0x1", "type": "blackhole"},
     ]
@@ -39,9 +51,10 @@ def test_what_interfaces_are_and_do_is_told() -> None:
         "a",
         "  eth0            10.0.0.1/24, impaired by delay 10ms loss 1%",
         "  eth0.7          10.7.0.1/24, vlan link eth0 id 7",
-        "  far             down, vxlan id 9 remote 192.0.2.2",
+        "  far             down, vxlan id 9 remote 192.0.2.2 learning off",
         "  any             dummy",
         "  red             vrf table 10 interfaces eth0,far",
-        "  rules           priority 10 from 10.7.0.0/24 table 10",
+        "  rules           priority 9 table main suppress_prefixlength 0",
+        "                  priority 10 from 10.7.0.0/24 table 10",
         "                  priority 11 fwmark 0x1 type blackhole",
     ]

@@ -345,12 +345,27 @@ def test_a_bridge_across_hosts_may_have_a_port_on_what_the_document_does_not_nam
             "group",
             "packets go to one 'remote' or to a 'group', not to both",
         ),
+        ({"id": 1, "ageing": 0}, "ageing", "0 is out of range: it has to be from 1 to 4294967295"),
+        (
+            {"id": 1, "link": "vm1/a:eth0"},
+            "link",
+            "'vm1/a:eth0' names a host, and what a link lies on is on its own one; leave out 'vm1/'",
+        ),
     ],
 )
 def test_a_vxlan_that_says_too_little_or_too_much(vxlan: Document, path: str, words: str) -> None:
     document = bridged({})
     document["namespaces"]["vm1/a"]["interfaces"]["vx"] = {"vxlan": vxlan}
     assert problems(document) == {f"namespaces.vm1/a.interfaces.vx.vxlan.{path}": words}
+
+
+def test_a_macvlan_that_passes_all_through_has_the_mac_of_its_link() -> None:
+    document = bridged({})
+    macvlan = {"link": "eth0", "mode": "passthru"}
+    document["namespaces"]["vm1/a"]["interfaces"]["mv"] = {"macvlan": macvlan, "mac": "02:00:00:00:00:01"}
+    assert problems(document) == {
+        "namespaces.vm1/a.interfaces.mv.mac": "a 'passthru' has the MAC of the link that it lies on; leave this out"
+    }
 
 
 @pytest.mark.parametrize("key", ["hosts", "namespaces", "links", "probes"])
