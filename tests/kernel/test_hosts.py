@@ -371,6 +371,11 @@ def test_a_number_that_somebody_else_has_is_told(two: Two) -> None:
     document["links"][2]["vni"] = 7
     with two.on("vm1"):
         ip("link", "add", "vx", "type", "vxlan", "id", "7", "dstport", "4789")
+        with pytest.raises(Refused, match=r"links\[2\]: the vxlan host:vx has the number 7 already"):
+            run(document, host="vm1", check=True)
+        # Where nobody has looked, the kernel says so.
+        ip("netns", "add", "other")
+        ip("link", "set", "vx", "netns", "other")
         before = host_without_lab_traces()
         with pytest.raises(StepFailed, match=r"to-2.*VXLAN device with the specified VNI already exists"):
             run(document, host="vm1")
