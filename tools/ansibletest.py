@@ -43,6 +43,8 @@ class AnsibleTest:
         self._folder = CACHE / copy
         self.tree = self._folder / "ansible_collections/nslab/netns"
         self.junit = self.tree / "tests/output/junit"
+        #: Where what has run is noted.
+        self.coverage = self.tree / "tests/output/coverage"
 
     def command(self, what: str, *options: str, python: Version | None = None) -> tuple[list[str], dict[str, str]]:
         """The command line, and the environment to run it in. Sanity tests look with every Python that they find."""

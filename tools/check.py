@@ -67,9 +67,6 @@ COUNTS = CACHE / "counts.jsonl"
 #: Targets of the stage integration that take about as long as all others.
 LONG_TARGETS = {"ns_link", "ns_route", "ns_service", "ns_snat", "topology", "veth"}
 
-#: Where in a copy of the checkout ansible-test notes what has run.
-COVERAGE_OF_COPY = Path("ansible_collections/nslab/netns/tests/output/coverage")
-
 #: Tests of tests/kernel that need what kernels of distributions have, and the machine's may lack.
 NEEDING_A_VM = ("kinds", "impairments", "rules", "hosts")
 
@@ -228,12 +225,12 @@ def integration_vm(run: Run) -> None:
     test = AnsibleTest(newest_controller(), "integration-vm/all")
     test.stage()
     targets = run.only or sorted(integration_targets())
-    notes = [CACHE / "integration-vm" / target / COVERAGE_OF_COPY for target in targets]
-    for folder in (*notes, CACHE / "integration-vm/all" / COVERAGE_OF_COPY):
+    notes = [AnsibleTest(test.version, f"integration-vm/{target}").coverage for target in targets]
+    for folder in (*notes, test.coverage):
         shutil.rmtree(folder, ignore_errors=True)
     _on_machines(run, _integration_tests(test, targets))
     for folder in filter(Path.is_dir, notes):
-        shutil.copytree(folder, CACHE / "integration-vm/all" / COVERAGE_OF_COPY, dirs_exist_ok=True)
+        shutil.copytree(folder, test.coverage, dirs_exist_ok=True)
     command, environment = test.coverage_report()
     run.check("What of the collection has run", command, environment, cwd=test.tree, counts=False)
 
@@ -286,11 +283,15 @@ def _kernel_tests(run: Run, parts: Sequence[str], chosen: Sequence[str] = ()) ->
 
 def _integration_tests(test: AnsibleTest, targets: Sequence[str]) -> list[OnMachines]:
     found = []
+    title = f"ansible-test integration, {ansible_core(test.commands)}, on Debian 12"
     for target in targets:
-        title = f"ansible-test integration, {ansible_core(test.commands)}, on Debian 12: {target}"
         script = [sys.executable, str(ROOT / "tests/vm/integration.py"), target]
         end = [sys.executable, str(ROOT / "tests/vm/machine.py"), "down", f"integration-{target.replace('_', '-')}"]
-        found.append(OnMachines(Command(title, script, {}, ROOT), Command("the end of its machine", end, {}, ROOT)))
+        found.append(
+            OnMachines(
+                Command(f"{title}: {target}", script, {}, ROOT), Command("the end of its machine", end, {}, ROOT)
+            )
+        )
     return found
 
 

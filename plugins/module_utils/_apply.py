@@ -560,7 +560,7 @@ class Application:
     def _add_bridge(self, change: c.AddBridge) -> None:
         session, name = self._machine.session(change.end.namespace), change.end.interface
         group = BIRTH_GROUP if change.alias else 0
-        with _saying_what_it_is():
+        with _saying_what_the_kernel_lacks():
             _send_at(
                 lambda index: encode.add_bridge(session, name, dict(change.settings), change.mac, index, group),
                 change.ifindex,
@@ -634,7 +634,7 @@ class Application:
 
     def _set_bridge(self, change: c.SetBridge) -> None:
         session = self._machine.session(change.end.namespace)
-        with _saying_what_it_is():
+        with _saying_what_the_kernel_lacks():
             encode.set_bridge(session, self._index(change.end), dict(change.settings))
 
     def _set_master(self, change: c.SetMaster) -> None:
@@ -645,7 +645,7 @@ class Application:
         encode.set_port(self._machine.session(change.end.namespace), self._index(change.end), dict(change.settings))
 
     def _set_vlans(self, change: c.SetVlans) -> None:
-        with _saying_what_it_is():
+        with _saying_what_the_kernel_lacks():
             self._send_vlans(change)
 
     def _send_vlans(self, change: c.SetVlans) -> None:
@@ -774,7 +774,7 @@ class Application:
     def _set_impairment(self, change: c.SetImpairment) -> None:
         session, index = self._machine.session(change.end.namespace), self._index(change.end)
         if change.impairment:
-            with _saying_what_it_is(errno.ENOENT, NO_NETEM):
+            with _saying_what_the_kernel_lacks(errno.ENOENT, NO_NETEM):
                 qdiscs.set_impairment(session, index, change.impairment)
         elif change.before:
             qdiscs.remove_impairment(session, index, change.before.handle)
@@ -944,7 +944,7 @@ def _await_peer(session: Session, route: Route) -> bool:
 
 
 @contextlib.contextmanager
-def _saying_what_it_is(number: int = errno.EOPNOTSUPP, what: str = NO_VLANS) -> Iterator[None]:
+def _saying_what_the_kernel_lacks(number: int = errno.EOPNOTSUPP, what: str = NO_VLANS) -> Iterator[None]:
     """Of bridges and ports the kernel lacks only VLANs, and then says no more than that it does not support it."""
     try:
         yield
