@@ -95,8 +95,10 @@ def _plain(address: dict[str, Any]) -> dict[str, Any]:
 def run(document: Document, check: bool = False, absent: bool = False, after: Document | None = None) -> list[str]:
     """The changes; ``after`` is the document that stands: its spanning trees may start to hide something meanwhile."""
     planned = engine.run(read_topology(document, absent=absent).wanted, check=check)
-    # What the administrator has to know of legacy iptables is said where it is used.
-    assert not [text for text in planned.warnings if "legacy iptables" not in text]
+    # What the administrator has to know of legacy iptables is said where it is used, and what a spanning tree hides at
+    # times, when it does: slow machines see more of that.
+    foreseen = ("legacy iptables", "is not compared")
+    assert not [text for text in planned.warnings if not any(words in text for words in foreseen)]
     return visible(planned, after)
 
 
