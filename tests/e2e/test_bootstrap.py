@@ -90,6 +90,18 @@ def test_wheels_for_a_python_without_pyroute2(ansible: Controller, bare: str, wh
     # Another version is pinned.
     (PLACE / "nslab-requirements.txt").write_text("pyroute2==0.7.2\n")
     assert ansible.run(BOOTSTRAP, "--check", **variables).succeeded().changed > 0
+    # A run was killed when it had put the old one aside, or had put the new one in its place.
+    new, old = (PLACE.with_name(f"{PLACE.name}.{end}") for end in ("new", "old"))
+    for is_in_place in (False, True):
+        shutil.copytree(PLACE, new, symlinks=True)
+        shutil.copytree(PLACE, old, symlinks=True)
+        if not is_in_place:
+            shutil.rmtree(PLACE)
+        assert ansible.run(BOOTSTRAP, **variables).succeeded().changed > 0
+        assert ansible.run(BOOTSTRAP, **variables).succeeded().changed == 0
+        ansible.run(USE, ansible_python_interpreter=bare).succeeded()
+        assert everything() == before
+        (PLACE / "nslab-requirements.txt").write_text("pyroute2==0.7.2\n")
 
 
 def test_one_that_is_too_old_and_another_place(ansible: Controller, bare: str, wheels: Path, tmp_path: Path) -> None:
