@@ -68,7 +68,7 @@ COUNTS = CACHE / "counts.jsonl"
 LONG_TARGETS = {"ns_link", "ns_route", "ns_service", "ns_snat", "topology", "veth"}
 
 #: Tests of tests/kernel that need what kernels of distributions have, and the machine's may lack.
-NEEDING_A_VM = ("kinds", "impairments", "rules", "hosts")
+NEEDING_A_VM = ("kinds", "impairments", "rules", "hosts", "documentation")
 
 #: So many lines of so many letters say at the end why a run of ansible-test has failed.
 MOST_COMPLAINTS = 5
@@ -215,7 +215,7 @@ def molecule(run: Run) -> None:
 
 
 def kernel_vm(run: Run) -> None:
-    """Kernel tests of what this machine's kernel may lack, and generated documents with it, on that of Debian 12."""
+    """Kernel tests of what this machine's kernel may lack, and documents with it, on that of Debian 12."""
     _on_machines(run, _kernel_tests(run, (*NEEDING_A_VM, "properties")))
 
 

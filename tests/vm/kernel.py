@@ -27,8 +27,8 @@ from machine import Machine, up
 #: Where it all stands in the machine.
 HOME = "/root/kernel-tests"
 TREE = f"{HOME}/ansible_collections/nslab/netns"
-#: What of a virtual environment pytest and the generated documents need.
-PACKAGES = ("*pytest*", "py.py", "pluggy*", "iniconfig*", "packaging*", "pygments*", "execnet*", "xdist*")
+#: What of a virtual environment pytest needs, and the documents, generated and of the documentation.
+PACKAGES = ("*pytest*", "py.py", "pluggy*", "iniconfig*", "packaging*", "pygments*", "execnet*", "xdist*", "*yaml*")
 PACKAGES_OF_HYPOTHESIS = ("*hypothesis*", "sortedcontainers*", "attr*")
 
 
