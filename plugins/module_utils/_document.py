@@ -190,7 +190,7 @@ def _namespace(reader: Reader, name: str, body: Mapping[str, Any], path: str, la
             # As long as it is there it is the lab's own: up, with nothing on it that the document does not name.
             link.up = True if link.up is None else link.up
             link.impairment = link.impairment or WantedImpairment(NO_IMPAIRMENT, link.path)
-            link.purge = True
+            link.purge = link.purge_members = True
         wanted.links[interface] = link
     read_bridges(reader, body.get("bridges"), wanted)
     if wanted.create:

@@ -80,16 +80,20 @@ class Hosts:
 
 
 class AnyHosts(Hosts):
-    """Hosts of which nothing is known but the name of this one, for which ``HOST/`` may be left out."""
+    """Hosts of which nothing is known but names: of this one, for which ``HOST/`` may be left out, and at times all."""
 
-    def __init__(self, own: str) -> None:
+    def __init__(self, own: str, all_names: Collection[str] = ()) -> None:
         super().__init__({})
         self._own = own
+        self._all = all_names
 
     def place(self, reader: Reader, text: str, path: str) -> tuple[str, str] | None:
         host, slash, rest = text.partition("/")
         if slash and not host:
             reader.problem(path, f"{text!r} names no host before the '/'")
+            return None
+        if slash and self._all and host not in self._all:
+            reader.problem(path, f"there is no host {host!r} under 'hosts'{suggestion(host, self._all)}")
             return None
         return (host, rest) if slash else (self._own, text)
 

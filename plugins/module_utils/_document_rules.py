@@ -96,8 +96,13 @@ class _Entry:
                 self._problem(key, f"a rule of the type {rule.type!r} looks up no table; leave it out")
         if rule.l3mdev and "table" in self._body:
             self._problem("table", "with 'l3mdev' the table is that of the packet's VRF; leave it out")
-        if rule.inverted and not (rule.l3mdev or any(key in self._body for key in _MATCHES)):
+        if rule.inverted and not (rule.l3mdev or any(self._narrows(rule, key) for key in _MATCHES)):
             self._problem("not", f"needs something that shall not match: {', '.join(_MATCHES)}")
+
+    def _narrows(self, rule: Rule, key: str) -> bool:
+        """Does the rule say that, and mean not just all packets?"""
+        prefix = {"from": rule.source, "to": rule.destination}.get(key, "?")
+        return key in self._body and bool(prefix)
 
     def _at(self, key: str) -> str:
         return f"{self._path}.{key}"
@@ -164,7 +169,8 @@ class _Entry:
         if not mask:
             self._problem("fwmark", f"{show(value)} has an empty mask, with which all packets are alike; leave it out")
         elif mark & ~mask:
-            self._problem("fwmark", f"{show(value)} has bits outside of its mask, so that nothing would match")
+            text = f"{show(value)} has bits outside of its mask, at which the kernel does not look"
+            self._problem("fwmark", f"{text}; write '{mark & mask:#x}/{mask:#x}'")
         return mark, mask or 0
 
     def _protocol(self) -> int:

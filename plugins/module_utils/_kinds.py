@@ -65,6 +65,9 @@ WHY_TAKEN = {
     "macvlan": "the link that it lies on, or another macvlan there, has its MAC address; choose another 'mac'",
 }
 
+#: Those whose ``id`` only one link can have, in what it goes through or lies on.
+NUMBERED = ("vlan", "vxlan")
+
 #: What the tag of a VLAN adds to each packet (VLAN_HLEN).
 TAG_SIZE = 4
 

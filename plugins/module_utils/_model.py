@@ -620,6 +620,8 @@ class WantedLink:
     kind_path: str = ""
     #: The interfaces of a VRF, each with its place in the input; None if nothing is said of them.
     members: dict[str, str] | None = None
+    #: Interfaces that are not in ``members`` leave it.
+    purge_members: bool = False
 
 
 class WantedNatRule(NamedTuple):

@@ -51,7 +51,7 @@ def run_module(
     options: Spec,
     read: Callable[[Spec], Wanted],
     prove: Callable[[list[Any]], list[Spec]] | None = None,
-    remark: Callable[[Wanted, Spec], tuple[Spec, list[str]]] | None = None,
+    remark: Callable[[Wanted, Spec, bool], tuple[Spec, list[str]]] | None = None,
     **more: Any,
 ) -> None:
     """The whole life of a module that changes something.
@@ -80,7 +80,7 @@ def run_module(
             wait_seconds=module.params.get("wait_timeout") if module.params.get("wait") else None,
         )
         plan = engine.run(wanted, check=module.check_mode, terms=terms)
-        results_besides, warnings = remark(wanted, module.params) if remark else ({}, [])
+        results_besides, warnings = remark(wanted, module.params, module.check_mode) if remark else ({}, [])
         plan.warnings += warnings
     except NslabError as error:
         fail(module, error, **({"probes": results} if results else {}))

@@ -27,7 +27,7 @@ from . import _sysctl as sysctl
 from ._connection import connection
 from ._errors import few
 from ._findings import BRIDGE_NETFILTER
-from ._kinds import kind
+from ._kinds import NUMBERED, kind
 from ._machine import Machine
 from ._model import (
     BIRTH_GROUP,
@@ -108,6 +108,7 @@ def observe(machine: Machine, wanted: Wanted) -> State:
     look.at(names)
     _find_devices(wanted, look)
     _find_what_lies_on_others(wanted, look)
+    _find_numbers(wanted, look)
     if look.strays(wanted):
         look.at([HOST, *machine.all_names(names)])
     _find_sysctls(machine, wanted, state)
@@ -174,6 +175,25 @@ def _find_what_lies_on_others(wanted: Wanted, look: Look) -> None:
     ]
     if any((*are_moved, *are_gone)) and not wanted.prune:
         look.where(_lies_elsewhere)
+
+
+def _find_numbers(wanted: Wanted, look: Look) -> None:
+    """Look where another VXLAN, or a VLAN on a link of another namespace, may have the number that a new one gets."""
+    numbers = {
+        (link.kind.name, link.kind.get("id"))
+        for name, body in wanted.namespaces.items()
+        for link in body.links.values()
+        if link.kind and link.kind.name in NUMBERED and look.state.link(Endpoint(name, link.name)) is None
+    }
+
+    def has_one(link: decode.RawLink) -> bool:
+        found = link.details
+        if found is None or (found.name == "vlan" and not _lies_elsewhere(link)):
+            return False
+        return (found.name, found.get("id")) in numbers
+
+    if numbers:
+        look.where(has_one)
 
 
 def _lies_elsewhere(link: decode.RawLink) -> bool:

@@ -9,6 +9,7 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, Callable
 
 from ._document import Topology, read_lab_name, read_topology
@@ -214,9 +215,12 @@ def ns_link(options: Options) -> Wanted:
         return wanted
     settings = {key: options.get(key) for key in ("device", "addresses", "mtu", "mac", "up", "impairment", *_KINDS)}
     link = read_interface(reader, end.interface, settings, "", end.namespace)
-    link.purge = options["purge"]
-    if link.purge and options["addresses"] is None:
-        reader.problem("addresses", "is missing: 'purge' removes what is not in it; write '[]' to remove all")
+    link.purge = options["purge"] and options["addresses"] is not None
+    link.purge_members = options["purge"] and link.members is not None
+    if options["purge"] and not (link.purge or link.purge_members):
+        or_members = ", or 'vrf.interfaces'" if options.get("vrf") is not None else ""
+        text = f"is missing{or_members}: 'purge' removes what is not in it; write '[]' to remove all"
+        reader.problem("addresses", text)
     wanted.namespaces[end.namespace] = WantedNamespace(end.namespace, "namespace", links={end.interface: link})
     if link.device:
         check_devices(reader, wanted)
@@ -373,14 +377,15 @@ def _link(reader: Reader, options: Options, prefix: str, name: str) -> WantedLin
     return read_interface(reader, name, settings, prefix.rstrip("."))
 
 
-def probes(options: Options) -> list[Any]:
-    """The probes that are sent from this host."""
+def probes(options: Options) -> tuple[list[Any], dict[str, int]]:
+    """The probes that are sent from this host, and how many are left to others, by their names."""
     reader = Reader()
     own = options.get("host")
     why = "and the option 'host' does not say which one this machine is"
     if own == "":
         reader.problem("host", "is empty; say the name of this machine, or leave it out")
-    hosts = AnyHosts(own) if own is not None else Hosts({}, why_none=why)
+    hosts = AnyHosts(own, options.get("hosts") or ()) if own is not None else Hosts({}, why_none=why)
     found = read_probes(reader, options["probes"], "probes", hosts)
     reader.done()
-    return [probe for host, probe in found if host == (own or "")]
+    left = Counter(host for host, _probe in found if host != (own or ""))
+    return [probe for host, probe in found if host == (own or "")], dict(sorted(left.items()))

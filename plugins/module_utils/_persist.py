@@ -17,9 +17,9 @@ import os
 import pkgutil
 import re
 import shutil
-import subprocess
+import stat
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -30,7 +30,7 @@ from . import _systemd as systemd
 from ._changes import Description
 from ._errors import FOREIGN, InvalidInput, Missing, NslabError, Problem, Refused, StepFailed
 from ._model import HOST, Wanted
-from ._persisted import DOCUMENTS, ENGINES, UNITS, Record
+from ._persisted import DOCUMENTS, ENGINES, UNITS, Record, Seen
 from ._version import VERSION
 
 _PACKAGE = "nslab_netns"
@@ -45,7 +45,8 @@ if __name__ == "__main__":
 """
 _IMPORT = re.compile(r"^ *from (\.+)([\w.]*) import (\([^)]*\)|[^\n]*)", re.MULTILINE)
 _USUAL_PYTHON = "/usr/bin/python3"
-_READ_SECONDS = 120
+#: What ``systemctl mask`` puts in the place of a unit.
+_MASK = Seen("", "a symlink to /dev/null")
 
 
 def record_of(options: Mapping[str, Any], topology: Mapping[str, Any]) -> Record:
@@ -64,8 +65,9 @@ def record_of(options: Mapping[str, Any], topology: Mapping[str, Any]) -> Record
     if wanted.span and not wanted.span.host:
         text = f"{record.options['host']!r} is none of the document's hosts, so that nothing could come back; it has"
         problems.append(Problem("host", f"{text} {' and '.join(wanted.span.hosts)}; say 'state: absent' here"))
-    if not 0 <= record.device_timeout <= 600:
-        problems.append(Problem("device_timeout", f"{record.device_timeout:g} is no number of seconds from 0 to 600"))
+    if not 0 <= record.device_timeout <= persisted.MAX_DEVICE_TIMEOUT:
+        text = f"{record.device_timeout:g} is no number of seconds from 0 to {persisted.MAX_DEVICE_TIMEOUT}"
+        problems.append(Problem("device_timeout", text))
     if problems:
         raise InvalidInput(problems)
     # As it will be when it has been read from its file.
@@ -112,6 +114,16 @@ def run(lab: str, record: Record | None, check: bool, lock_seconds: float) -> li
         if steps or os.path.lexists(_begun(lab).path):
             _apply(lab, record, steps)
         return _descriptions(steps)
+
+
+def alterations(lab: str) -> list[str]:
+    """What to warn of: that others alter the units of a lab."""
+    files = {unit: systemd.lasting_files(unit) for unit in persisted.all_units(lab)}
+    return [
+        f"the unit {unit} is altered by {', '.join(found)}; it stays so until that is removed"
+        for unit, found in files.items()
+        if found
+    ]
 
 
 # --- the engine ------------------------------------------------------------------------------------------------------
@@ -189,25 +201,32 @@ def _plan(lab: str, record: Record | None) -> list[_Step]:
     units = persisted.units(record) if record else {}
     steps: list[_Step] = []
     if record:
-        texts = sources()
-        if persisted.texts_of(record.engine) != texts:
-            steps.append(_Engine(record.engine, texts))
+        steps += [_Folder(path, found, fault) for path, found, fault in persisted.folder_faults()]
+        fault = persisted.engine_fault(record.engine)
+        if fault:
+            is_there = os.path.lexists(f"{ENGINES}/{record.engine}")
+            steps.append(_Engine(record.engine, sources(), fault if is_there else ""))
     document = persisted.path_of(lab)
-    before, after = persisted.read_file(document), record.text() if record else None
-    changes: list[_Step] = [_Document(document, before, after, 0o600, lab)] if before != after else []
+    changes = _changed(_Document, document, record.text() if record else None, 0o600, lab)
     for name in persisted.all_units(lab):
         file, link = f"{UNITS}/{name}", persisted.start_of(name)
-        before, after = persisted.read_file(file), units.get(name)
-        if before is not None and not before.startswith(f"# nslab:{lab} "):
+        before, after = persisted.seen(file), units.get(name)
+        if before and before != _MASK and not before.text.startswith(f"# nslab:{lab} "):
             raise Refused([Problem("topology.name", f"{file} is a unit of somebody else; remove it", FOREIGN)])
-        if before != after:
-            changes.append(_Unit(file, before, after, 0o644, name))
-        target = f"../{name}" if after is not None else None
-        found = os.readlink(link) if os.path.islink(link) else None
-        if found != target:
-            changes.append(_Link(link, found, target, 0, name))
+        changes += _changed(_Unit, file, after, 0o644, name)
+        if not (persisted.starts(name) if after is not None else not os.path.lexists(link)):
+            changes += _changed(_Link, link, None if after is None else f"../{name}", 0, name)
     steps += changes if record else reversed(changes)
     return [*steps, *(_OldEngine(name) for name in _unused(lab, record))]
+
+
+def _changed(kind: Callable[..., _Step], path: str, after: str | None, mode: int, name: str) -> list[_Step]:
+    """The step that a file needs, if it needs one."""
+    before = persisted.seen(path, is_secret=mode == 0o600)
+    if before and before.fault == persisted.NO_FILE:
+        raise Refused([Problem("topology.name", f"{path} is no file; remove it", FOREIGN)])
+    is_right = before is None if after is None else before == Seen(after, "")
+    return [] if is_right else [kind(path, before, after, mode, name)]
 
 
 def _unused(lab: str, record: Record | None) -> list[str]:
@@ -223,34 +242,69 @@ def _unused(lab: str, record: Record | None) -> list[str]:
     return [name for name in there if name not in needed and not name.startswith(".")]
 
 
-class _File(NamedTuple):
-    """A file that shall have another text, or shall not be. It is there whole, or not at all."""
+class _Folder(NamedTuple):
+    """A folder that somebody else could change, or look into, becomes root's own again."""
 
     path: str
-    before: str | None
+    before: os.stat_result
+    fault: str
+
+    def describe(self) -> list[Description]:
+        text = f"folder {self.path}"
+        return [Description("change", "folder", HOST, self.path, f"{text} ({self.fault})", text)]
+
+    def do(self) -> None:
+        _make_own(self.path)
+
+    def undo(self) -> None:
+        os.chown(self.path, self.before.st_uid, self.before.st_gid)
+        os.chmod(self.path, stat.S_IMODE(self.before.st_mode))
+
+    def settle(self) -> None:
+        """There is nothing to be done."""
+
+
+class _File(NamedTuple):
+    """A file that shall have another text, or shall not be. It is there whole, or not at all.
+
+    What it was before stays aside until nothing can fail any more, with its owner and mode, and whatever it was.
+    """
+
+    path: str
+    before: Seen | None
     after: str | None
     mode: int
     name: str
 
     def do(self) -> None:
-        self._put(self.after)
+        if self.after is None:
+            os.rename(self.path, self._aside)
+            return
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.link(self.path, self._aside, follow_symlinks=False)
+        self.put(self.after)
 
     def undo(self) -> None:
-        self._put(self.before)
+        try:
+            os.rename(self._aside, self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            if self.before is None:
+                _remove(self.path)
+        # rename() does nothing where both are names of one file.
+        _remove(self._aside)
 
     def settle(self) -> None:
-        """There is nothing to be done."""
+        _remove(self._aside)
 
-    def _put(self, text: str | None) -> None:
-        folder, _slash, name = self.path.rpartition("/")
-        if text is None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.path)
-            return
-        _make_folder(folder, 0o700 if folder == DOCUMENTS else 0o755)
-        new = f"{folder}/.{name}.new"
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(new)
+    @property
+    def _aside(self) -> str:
+        return beside(self.path, "old")
+
+    def put(self, text: str) -> None:
+        """Have it hold a text, whatever was there before."""
+        _make_folder(os.path.dirname(self.path))
+        new = beside(self.path, "new")
+        _remove(new)
         try:
             self._write(new, text)
             os.rename(new, self.path)
@@ -267,24 +321,44 @@ class _File(NamedTuple):
             file.flush()
             os.fsync(file.fileno())
 
+    def _of(self, text: str) -> str:
+        """What it was before, in words, where only its owner or mode was wrong, or it was something else."""
+        return f"{text} ({self.before.fault})" if self.before and self.before.fault else ""
+
+
+def beside(path: str, end: str) -> str:
+    """Where something is as long as it is changed."""
+    folder, _slash, name = path.rpartition("/")
+    return f"{folder}/.{name}.{end}"
+
 
 class _Document(_File):
     def describe(self) -> list[Description]:
+        text = f"document {self.path}"
         if self.before is None or self.after is None:
-            action, path = ("add", f"document {self.path}") if self.before is None else ("remove", "")
-            return [Description(action, "document", HOST, self.name, "" if path else f"document {self.path}", path)]
+            before, after = ("", text) if self.before is None else (text, "")
+            return [Description("remove" if before else "add", "document", HOST, self.name, before, after)]
+        fault = self._of(text)
+        found = [Description("change", "document", HOST, self.name, fault, text)] if fault else []
         try:
-            before = persisted.parse(self.before).lines()
+            before_lines = persisted.parse(self.before.text).lines()
         except NslabError:
-            return [Description("change", "document", HOST, self.name, "", f"document {self.path} (unreadable)")]
-        after = persisted.parse(self.after).lines()
-        paths = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
-        return [
+            return found or [Description("change", "document", HOST, self.name, "", f"{text} (unreadable)")]
+        after_lines = persisted.parse(self.after).lines()
+        paths = {*before_lines, *after_lines}
+        found += [
             Description(
-                "change", "document", HOST, self.name, self._line(path, before), self._line(path, after, before)
+                "change",
+                "document",
+                HOST,
+                self.name,
+                self._line(path, before_lines),
+                self._line(path, after_lines, before_lines),
             )
-            for path in paths
-        ] or [Description("change", "document", HOST, self.name, "", f"document {self.path} (its form)")]
+            for path in sorted(paths)
+            if before_lines.get(path) != after_lines.get(path)
+        ]
+        return found or [Description("change", "document", HOST, self.name, "", f"{text} (its form)")]
 
     def _line(self, path: str, lines: Mapping[str, str], other: Mapping[str, str] = MappingProxyType({})) -> str:
         value = persisted.shown(path, lines[path]) if path in lines else "absent"
@@ -295,14 +369,18 @@ class _Document(_File):
 
 class _Unit(_File):
     def describe(self) -> list[Description]:
+        text = f"unit {self.name}"
         if self.before is None:
-            return [Description("add", "unit", HOST, self.name, "", f"unit {self.name}")]
+            return [Description("add", "unit", HOST, self.name, "", text)]
         if self.after is None:
-            return [Description("remove", "unit", HOST, self.name, f"unit {self.name}", "")]
-        before, after = self.before.splitlines(), self.after.splitlines()
+            return [Description("remove", "unit", HOST, self.name, text, "")]
+        fault = self._of(text)
+        if fault:
+            return [Description("change", "unit", HOST, self.name, fault, text)]
+        before, after = self.before.text.splitlines(), self.after.splitlines()
         gone = "; ".join(line for line in before if line not in after)
         new = "; ".join(line for line in after if line not in before)
-        return [Description("change", "unit", HOST, self.name, f"unit {self.name} {gone}", f"unit {self.name} {new}")]
+        return [Description("change", "unit", HOST, self.name, f"{text} {gone}", f"{text} {new}")]
 
 
 class _Link(_File):
@@ -311,8 +389,8 @@ class _Link(_File):
     def describe(self) -> list[Description]:
         text = f"start of {self.name}"
         action = "add" if self.before is None else "remove" if self.after is None else "change"
-        before, after = ("" if value is None else text for value in (self.before, self.after))
-        return [Description(action, "start", HOST, self.name, before, after)]
+        before = self._of(text) if action == "change" else text if action == "remove" else ""
+        return [Description(action, "start", HOST, self.name, before, "" if self.after is None else text)]
 
     def _write(self, path: str, text: str) -> None:
         os.symlink(text, path)
@@ -321,31 +399,35 @@ class _Link(_File):
 class _Engine(NamedTuple):
     name: str
     texts: Mapping[str, str]
+    #: What is wrong with the one that is there; empty for none.
+    fault: str
 
     def describe(self) -> list[Description]:
-        return [Description("add", "engine", HOST, self.name, "", f"engine {self.name}")]
+        text = f"engine {self.name}"
+        if not self.fault:
+            return [Description("add", "engine", HOST, self.name, "", text)]
+        return [Description("change", "engine", HOST, self.name, f"{text} ({self.fault})", text)]
 
     def do(self) -> None:
-        _make_folder(ENGINES, 0o755)
-        new, old, place = (f"{ENGINES}/{name}" for name in (f".{self.name}.new", f".{self.name}.old", self.name))
+        place = f"{ENGINES}/{self.name}"
+        new, old = (beside(place, end) for end in ("new", "old"))
         for folder in (new, old):
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
         for path, text in self.texts.items():
-            _make_folder(os.path.dirname(f"{new}/{path}"), 0o755)
-            _File(f"{new}/{path}", None, text, 0o644, "").do()
+            _File(f"{new}/{path}", None, text, 0o644, "").put(text)
         with contextlib.suppress(FileNotFoundError):
             os.rename(place, old)
         os.rename(new, place)
 
     def undo(self) -> None:
-        new, old, place = (f"{ENGINES}/{name}" for name in (f".{self.name}.new", f".{self.name}.old", self.name))
-        shutil.rmtree(new, ignore_errors=True)
-        shutil.rmtree(place, ignore_errors=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(old, place)
+        place = f"{ENGINES}/{self.name}"
+        _remove(beside(place, "new"))
+        if os.path.lexists(beside(place, "old")):
+            _remove(place)
+            os.rename(beside(place, "old"), place)
 
     def settle(self) -> None:
-        shutil.rmtree(f"{ENGINES}/.{self.name}.old", ignore_errors=True)
+        _remove(beside(f"{ENGINES}/{self.name}", "old"))
 
 
 class _OldEngine(NamedTuple):
@@ -363,20 +445,31 @@ class _OldEngine(NamedTuple):
         """It is there still."""
 
     def settle(self) -> None:
-        shutil.rmtree(f"{ENGINES}/{self.name}", ignore_errors=True)
+        _remove(f"{ENGINES}/{self.name}")
 
 
-def _make_folder(path: str, mode: int) -> None:
-    """Make a folder and those above it. Raises NslabError if it is anything but root's own."""
+def _remove(path: str) -> None:
+    """Remove whatever is there, as far as that can be done."""
+    with contextlib.suppress(OSError):
+        if os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            os.unlink(path)
+
+
+def _make_folder(path: str) -> None:
+    """Make a folder and those above it. Raises NslabError if it is a symlink in the place of one of this room's."""
     if not os.path.lexists(path):
-        _make_folder(os.path.dirname(path), 0o755)
-        os.mkdir(path, mode)
-        os.chmod(path, mode)  # mkdir() minds the umask
-    found = os.lstat(path)
+        _make_folder(os.path.dirname(path))
+        os.mkdir(path)
+        _make_own(path)
     if os.path.islink(path) and path in (DOCUMENTS, ENGINES):
         raise NslabError(f"cannot use {path}: it is a symlink, and has to be root's own folder")
-    if found.st_uid != os.geteuid() and path.startswith((DOCUMENTS, ENGINES)):
-        raise NslabError(f"cannot use {path}: it has to be root's own folder")
+
+
+def _make_own(path: str) -> None:
+    os.chown(path, os.geteuid(), os.getegid(), follow_symlinks=False)
+    os.chmod(path, 0o700 if persisted.FOLDERS.get(path) else 0o755)
 
 
 # --- doing it --------------------------------------------------------------------------------------------------------
@@ -388,24 +481,23 @@ def _begun(lab: str) -> _File:
 
 
 def _sweep(lab: str) -> None:
-    """Remove what a run that was killed has left half written. Nobody else writes: this one holds the lock."""
+    """Remove what a run that was killed has left half done. Nobody else writes: this one holds the lock."""
     units = persisted.all_units(lab)
     of_units = (file for unit in units for file in (f"{UNITS}/{unit}", persisted.start_of(unit)))
     for file in (persisted.path_of(lab), *of_units):
-        folder, _slash, name = file.rpartition("/")
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            os.unlink(f"{folder}/.{name}.new")
+        for end in ("new", "old"):
+            _remove(beside(file, end))
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for name in os.listdir(ENGINES):
             if name.startswith(".") and name.endswith((".new", ".old")):
-                shutil.rmtree(f"{ENGINES}/{name}", ignore_errors=True)
+                _remove(f"{ENGINES}/{name}")
 
 
 def _apply(lab: str, record: Record | None, steps: list[_Step]) -> None:
     done: list[_Step] = []
     name = "begin"
     try:
-        _begun(lab).do()
+        _begun(lab).put("")
         _sweep(lab)
         for step in steps:
             name = str(step.describe()[0])
@@ -413,7 +505,7 @@ def _apply(lab: str, record: Record | None, steps: list[_Step]) -> None:
             step.do()
         if record:
             name = "verify"
-            _verify(record)
+            persisted.try_out(record)
         name = "tell systemd"
         systemd.reload()
     except BaseException as error:
@@ -451,19 +543,3 @@ def _roll_back(done: list[_Step]) -> list[str]:
     with contextlib.suppress(NslabError):
         systemd.reload()
     return remains
-
-
-def _verify(record: Record) -> None:
-    """Have the program read its document, as it will be run by systemd."""
-    command = [record.python, "-I", f"{ENGINES}/{record.engine}", record.lab, "--read"]
-    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
-    try:
-        # run_command() is AnsibleModule's, which this room knows nothing of.
-        done = subprocess.run(  # pylint: disable=ansible-bad-function
-            command, capture_output=True, text=True, check=False, env=environment, timeout=_READ_SECONDS, cwd="/"
-        )
-    except subprocess.TimeoutExpired as error:
-        raise NslabError(f"the program for the boot has not ended within {_READ_SECONDS} s") from error
-    if done.returncode:
-        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
-        raise NslabError(f"the program for the boot does not work by itself: {said}")

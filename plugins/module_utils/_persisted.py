@@ -11,11 +11,13 @@ Private to the collection: no stable interface.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shlex
 import stat
+import subprocess
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -36,8 +38,16 @@ _EMPTYING = "nftables.service"
 
 EARLY, ONLINE = "early", "online"
 
+#: Seconds.
+MAX_DEVICE_TIMEOUT = 600
+
+_TEXTS = ("lab", "boot", "version", "engine", "python", "digest")
+_READ_SECONDS = 120
+_CONTENT = "its content"
+NO_FILE = "no file"
 _SUFFIX = ".json"
 _HIDDEN = "(not shown)"
+_READING = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 _SYSTEM = (
     "systemd-tmpfiles-setup.service", "systemd-modules-load.service", "systemd-sysctl.service", "systemd-udevd.service",
@@ -66,6 +76,8 @@ class Record(NamedTuple):
     version: str
     engine: str
     python: str
+    #: Of all the rest, so that what is changed by hand is told.
+    digest: str = ""
 
     @property
     def has_services(self) -> bool:
@@ -84,12 +96,19 @@ class Record(NamedTuple):
         own = f"{self.options['host']}/"
         return {key[len(own) :]: body for key, body in namespaces.items() if key.startswith(own)}
 
+    @property
+    def is_as_written(self) -> bool:
+        return self.digest == self._own_digest()
+
     def text(self) -> str:
-        return json.dumps(self._asdict(), indent=2, sort_keys=True) + "\n"
+        return json.dumps(self._replace(digest=self._own_digest())._asdict(), indent=2, sort_keys=True) + "\n"
+
+    def _own_digest(self) -> str:
+        return _short_hash(json.dumps(self._replace(digest="")._asdict(), sort_keys=True))
 
     def lines(self) -> dict[str, str]:
         """All that is in it, one value for each path, as people may read it."""
-        return dict(_flat(self._asdict(), ""))
+        return {path: value for path, value in _flat(self._asdict(), "") if path != "digest"}
 
 
 def _flat(value: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -115,8 +134,9 @@ def parse(text: str) -> Record:
         options, topology = record.options, record.options["topology"]
         namespaces = topology.get("namespaces") or {}
         is_right = (
-            all(isinstance(getattr(record, name), str) for name in ("lab", "boot", "version", "engine", "python"))
+            all(isinstance(getattr(record, name), str) for name in _TEXTS)
             and isinstance(record.device_timeout, (int, float))
+            and 0 <= record.device_timeout <= MAX_DEVICE_TIMEOUT
             and all(isinstance(options[name], bool) for name in ("adopt", "strict"))
             and isinstance(options.get("host", ""), str)
             and all(isinstance(body or {}, dict) for body in namespaces.values())
@@ -144,7 +164,10 @@ def labs() -> list[str]:
 
 def read(lab: str) -> Record | None:
     """The record of a lab, None if it has none. Raises NslabError if it is not such as root has written it."""
-    text = read_file(path_of(lab))
+    try:
+        text = read_file(path_of(lab))
+    except NslabError as error:
+        raise NslabError(f"{error}; persist the lab anew") from error
     if text is None:
         return None
     try:
@@ -159,16 +182,65 @@ def read(lab: str) -> Record | None:
 def read_file(path: str) -> str | None:
     """The text of a file of root's own; None if it is not there. Raises NslabError if it is anything else."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        fd = os.open(path, _READING)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise NslabError(f"cannot read {path}: {error.strerror}") from error
     with open(fd, encoding="utf-8", errors="surrogateescape") as file:
         found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        if not stat.S_ISREG(found.st_mode) or mode_fault(found):
             raise NslabError(f"cannot use {path}: it has to be a file of root's, and nobody else's to write to")
         return file.read()
+
+
+class Seen(NamedTuple):
+    """What is at the place of a file that this room has made."""
+
+    #: Empty where it cannot be had.
+    text: str
+    #: What else than its text is not as it was made; empty if nothing.
+    fault: str
+
+
+def seen(path: str, is_secret: bool = False) -> Seen | None:
+    """What is at a place, whatever it is; None for nothing. Raises OSError."""
+    try:
+        found = os.lstat(path)
+        if stat.S_ISLNK(found.st_mode):
+            return Seen("", f"a symlink to {os.readlink(path)}")
+        if not stat.S_ISREG(found.st_mode):
+            return Seen("", NO_FILE)
+        with open(os.open(path, _READING), encoding="utf-8", errors="surrogateescape") as file:
+            return Seen(file.read(), mode_fault(os.fstat(file.fileno()), is_secret))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def mode_fault(found: os.stat_result, is_secret: bool = False) -> str:
+    """What of a file or a folder is weaker than root has made it; empty for nothing."""
+    if found.st_uid != os.geteuid():
+        return f"of the user {found.st_uid}"
+    return f"mode {stat.S_IMODE(found.st_mode):04o}" if found.st_mode & (0o077 if is_secret else 0o022) else ""
+
+
+#: The folders of this room, the outer ones first, and whether they are for root alone to look into.
+FOLDERS = {
+    os.path.dirname(DOCUMENTS): False,
+    DOCUMENTS: True,
+    os.path.dirname(ENGINES): False,
+    ENGINES: False,
+}
+
+
+def folder_faults() -> Iterator[tuple[str, os.stat_result, str]]:
+    """The folders that somebody else than root could change, or look into: what they are, and why."""
+    for path, is_secret in FOLDERS.items():
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            found = os.lstat(path)
+            fault = mode_fault(found, is_secret)
+            if fault and not stat.S_ISLNK(found.st_mode):
+                yield path, found, fault
 
 
 # --- units -----------------------------------------------------------------------------------------------------------
@@ -320,36 +392,82 @@ def facts() -> list[dict[str, Any]]:
 def _problem(record: Record) -> str:
     """Why the lab cannot come back as its document says; empty if it can."""
     try:
-        missing = _missing(record)
-    except NslabError as error:
-        return f"{error}; persist the lab anew"
-    return f"{missing} is missing or not as it was; persist the lab anew" if missing else ""
+        fault = _fault(record)
+    except (NslabError, OSError) as error:
+        fault = str(error)
+    return f"{fault}; persist the lab anew" if fault else ""
 
 
-def _missing(record: Record) -> str:
-    """What of the files is not there that the document needs to be applied; empty if nothing is missing."""
+def _fault(record: Record) -> str:
+    """What of the files is not as the document needs it to be applied; empty if all is. Raises OSError."""
+    for path, _found, fault in folder_faults():
+        return f"{path} is not as it was: {fault}"
+    document = path_of(record.lab)
+    there = seen(document, is_secret=True)
+    if there and (there.fault or not record.is_as_written):
+        return f"{document} is not as it was: {there.fault or _CONTENT}"
     for name, text in units(record).items():
-        if not os.path.islink(start_of(name)):
-            return start_of(name)
-        if read_file(f"{UNITS}/{name}") != text:
-            return f"{UNITS}/{name}"
-    engine = f"{ENGINES}/{record.engine}"
-    if digest_of(texts_of(record.engine)) != record.engine.rpartition("-")[2]:
-        return engine
-    return "" if os.path.exists(record.python) else record.python
+        unit = f"{UNITS}/{name}"
+        there = seen(unit)
+        if there != Seen(text, ""):
+            return f"{unit} is {f'not as it was: {there.fault or _CONTENT}' if there else 'missing'}"
+        if not starts(name):
+            return f"{start_of(name)} is missing or leads elsewhere"
+    fault = engine_fault(record.engine)
+    if fault:
+        return fault
+    return "" if os.path.exists(record.python) else f"{record.python} is missing"
+
+
+def starts(unit: str) -> bool:
+    """Does the symlink by which systemd starts a unit lead to it?"""
+    link = start_of(unit)
+    target = os.path.join(os.path.dirname(link), os.readlink(link)) if os.path.islink(link) else ""
+    return os.path.normpath(target) == f"{UNITS}/{unit}"
 
 
 def digest_of(texts: Mapping[str, str]) -> str:
     """What an engine's folder is named after, behind the version: the texts of its files, by their paths."""
-    return hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()[:12]
+    return _short_hash(repr(sorted(texts.items())))
 
 
-def texts_of(engine: str) -> dict[str, str]:
-    """The texts of the files of an engine that is there, or of what is left of it."""
+def _short_hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def engine_fault(engine: str) -> str:
+    """What of an engine is not as its name says, or could be changed by others than root; empty if all is right."""
     top = f"{ENGINES}/{engine}"
-    paths = (os.path.join(folder, name) for folder, _folders, names in os.walk(top) for name in names)
-    found = {path: read_file(path) for path in paths if path.endswith(".py")}
-    return {os.path.relpath(path, top): text for path, text in found.items() if text is not None}
+    if not os.path.lexists(top):
+        return f"{top} is missing"
+    texts = {}
+    for folder, folders, names in os.walk(top):
+        for path in (folder, *(os.path.join(folder, name) for name in (*folders, *names))):
+            found = os.lstat(path)
+            fault = "a symlink" if stat.S_ISLNK(found.st_mode) else mode_fault(found)
+            if fault:
+                return f"{path} is not as it was: {fault}"
+            if path.endswith(".py"):
+                texts[os.path.relpath(path, top)] = read_file(path) or ""
+    return "" if digest_of(texts) == engine.rpartition("-")[2] else f"{top} is not as it was: {_CONTENT}"
+
+
+def try_out(record: Record) -> None:
+    """Have the program read its document, as it will be run by systemd. Raises NslabError if it cannot."""
+    command = [record.python, "-I", f"{ENGINES}/{record.engine}", record.lab, "--read"]
+    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+    try:
+        # run_command() is AnsibleModule's, which this room knows nothing of.
+        done = subprocess.run(  # pylint: disable=ansible-bad-function
+            command, capture_output=True, text=True, check=False, env=environment, timeout=_READ_SECONDS, cwd="/"
+        )
+    except subprocess.TimeoutExpired as error:
+        raise NslabError(f"the program for the boot has not ended within {_READ_SECONDS} s") from error
+    except OSError as error:
+        raise NslabError(f"the program for the boot cannot be run: {error}") from error
+    if done.returncode:
+        said = " ".join(done.stderr.split()) or f"exit status {done.returncode}"
+        raise NslabError(f"the program for the boot does not work by itself: {said}")
 
 
 def _left_units() -> list[str]:
@@ -367,8 +485,13 @@ def _left_unit(lab: str) -> str:
     return f"{path_of(lab)} is missing, and {UNITS}/{lab_unit(lab)} is there; persist the lab anew, or not at all"
 
 
-def compared(lab: str, topology: Mapping[str, Any], host: str | None = None) -> dict[str, Any] | None:
-    """How what comes back of a lab differs from what is asked for now, on that ``host`` of it; None if nothing does."""
+def compared(
+    lab: str, topology: Mapping[str, Any] | None, host: str | None = None, tries: bool = False
+) -> dict[str, Any] | None:
+    """How what comes back of a lab differs from what is asked for now, on that ``host`` of it; None if nothing does.
+
+    Without a ``topology`` nothing is compared with it. ``tries``: have the program read its document, too.
+    """
     try:
         record = read(lab)
     except NslabError as error:
@@ -378,30 +501,39 @@ def compared(lab: str, topology: Mapping[str, Any], host: str | None = None) -> 
             return None
         return {"version": None, "differences": [], "problem": _left_unit(lab)}
     problem = f"the engine is of version {record.version}, and this is {VERSION}" if record.version != VERSION else ""
-    return {
-        "version": record.version,
-        "differences": [
-            *(["host"] if record.options.get("host") != host else []),
-            *differences(record.options["topology"], {"name": lab, **topology}),
-        ],
-        "problem": _problem(record) or problem or None,
-    }
+    found: list[str] = []
+    if topology is not None:
+        found += ["host"] if record.options.get("host") != host else []
+        found += differences(record.options["topology"], {"name": lab, **topology})
+    problem = _problem(record) or problem or (_trial(record) if tries else "")
+    return {"version": record.version, "differences": found, "problem": problem or None}
 
 
-def remark(wanted: Wanted, options: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """What the module topology returns of it, and what it warns of: of labs that go now and come back in a boot."""
+def _trial(record: Record) -> str:
+    try:
+        try_out(record)
+    except NslabError as error:
+        return str(error)
+    return ""
+
+
+def remark(wanted: Wanted, options: Mapping[str, Any], check: bool) -> tuple[dict[str, Any], list[str]]:
+    """What the module topology returns of it, and what it warns of: of labs that go now and come back in a boot.
+
+    An audit, which is done in check mode, wants to know whether the program runs; others have to do with it later.
+    """
     is_removal = options["state"] == "absent"
     if wanted.valid_labs is not None:
         return {}, [_returns(lab) for lab in labs() if lab not in wanted.valid_labs]
     host = wanted.span.host or None if wanted.span else None
-    found = compared(wanted.lab, {"name": wanted.lab} if is_removal else options["topology"], host)
+    found = compared(wanted.lab, None if is_removal else options["topology"], host, tries=check and not is_removal)
     return {"persisted": found, "host": host}, [_returns(wanted.lab)] if is_removal and wanted.lab in labs() else []
 
 
 def _returns(lab: str) -> str:
     return (
-        f"the lab {lab} is persisted, and comes back with the next boot; nslab.netns.persist with 'state: absent', or "
-        "the role nslab.netns.persist, makes an end of it"
+        f"the lab {lab} is persisted, and comes back with the next boot, unless nslab.netns.persist with "
+        "'state: absent', or the role nslab.netns.persist, makes an end of it"
     )
 
 

@@ -536,6 +536,8 @@ class Planner:
                     self._set_sysctl(namespace, item)
 
     def _set_sysctl(self, namespace: Namespace, item: WantedSysctl) -> None:
+        if self._lacks_interface(namespace, item):
+            return
         problem = self._sysctl_problem(namespace, item)
         if problem:
             self.problem(item.path, problem)
@@ -551,18 +553,23 @@ class Planner:
             remember and self.memories.without_the_lab(remember),
         )
 
+    def _lacks_interface(self, namespace: Namespace, item: WantedSysctl) -> bool:
+        """Is the setting one of an interface that is neither there nor taken for granted?"""
+        interface = interface_of(item.key)
+        if not interface or interface in namespace.links:
+            return False
+        text = f"there is no interface {interface!r} in the namespace {namespace.name}"
+        if not self.wanted.whole:
+            namespace.links[interface] = Link(interface, 0)
+            self.assume(item.path, text, namespace.name)
+            return False
+        text = f"{name_of(item.key)}: {text}{did_you_mean(interface, namespace.links)}"
+        self.problem(item.path, text, "" if self.owns(namespace) else MISSING)
+        return True
+
     def _sysctl_problem(self, namespace: Namespace, item: WantedSysctl) -> str:
         name = name_of(item.key)
         interface = interface_of(item.key)
-        if interface and interface not in namespace.links:
-            if not self.wanted.whole:
-                namespace.links[interface] = Link(interface, 0)
-                text = f"there is no interface {interface!r} in the namespace {namespace.name}"
-                self.assume(item.path, text, namespace.name)
-                return ""
-            return f"{name}: there is no interface {interface!r} in the namespace {namespace.name}" + did_you_mean(
-                interface, namespace.links
-            )
         mtu = namespace.links[interface].mtu if item.key.startswith("net/ipv6/") and interface else 0
         if 0 < mtu < IPV6_MIN_MTU:
             return f"{name}: {interface} has an MTU of {mtu}, and IPv6 needs at least {IPV6_MIN_MTU}"

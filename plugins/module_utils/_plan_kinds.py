@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from . import _changes as c
 from ._errors import FOREIGN, MISSING, article, did_you_mean
 from ._kernel import default_mtu, lying_on, mark_of
-from ._kinds import Kind, conflict
+from ._kinds import NUMBERED, Kind, conflict
 from ._model import Endpoint, Link, WantedLink, mark
 
 if TYPE_CHECKING:
@@ -173,6 +173,9 @@ class Kinds:
         if link and (link.kind == "vrf" or (link.kind == "ipvlan" and kind.name in ("vlan", "macvlan"))):
             text = f"{lower} is {article(link.kind)} device, on which no {kind.name} can lie"
             planner.problem(f"{path}.link", text)
+        if link and link.details and link.kind == kind.name and kind.name in ("macvlan", "ipvlan"):
+            text = f"{lower} is {article(link.kind)} itself; say what that lies on, {link.details.link}"
+            planner.problem(f"{path}.link", text)
         if link and link.kind != "bridge" and kind.name == "vlan" and kind.get("bridge_binding"):
             planner.problem(f"{path}.bridge_binding", f"is for what lies on a bridge; {lower} is none")
         for upper in lying_on(planner.state, lower):
@@ -182,14 +185,17 @@ class Kinds:
                 planner.problem(path, f"the {other.kind} {upper} lies on {lower} already, and {why}", FOREIGN)
 
     def _refuse_taken(self, end: Endpoint, kind: Kind, path: str) -> None:
-        """Refuse a number that another tunnel through the same namespace has."""
-        if kind.name != "vxlan":
+        """Refuse a number that another tunnel through the same namespace has, or another VLAN on the same link."""
+        if kind.name not in NUMBERED:
             return
         for other, link in self._planner.state.links():
             if link.details and link.details.identity(other.namespace) == kind.identity(end.namespace):
-                owner = f" of the lab {link.lab!r}" if link.lab else ""
-                text = f"the vxlan {other}{owner} has the number {kind.get('id')} already; choose another one ('id', or"
-                self._planner.problem(path, f"{text} 'vni' of a link between hosts)", FOREIGN)
+                lab = mark_of(self._planner.state, other)
+                owner = f" of the lab {lab!r}" if lab else ""
+                where = f" on {kind.link}" if kind.name == "vlan" else ""
+                text = f"the {kind.name} {other}{owner} has the number {kind.get('id')}{where} already"
+                remedy = "choose another one ('id', or 'vni' of a link between hosts)"
+                self._planner.problem(path, f"{text}; {remedy if kind.name == 'vxlan' else 'remove it'}", FOREIGN)
 
     # --- settings ----------------------------------------------------------------------------------------------------
 
@@ -235,7 +241,7 @@ class Kinds:
             links = planner.state.namespaces[end.namespace].links
             for name, link in list(links.items()):
                 member = end._replace(interface=name)
-                if link.vrf == end.interface and wanted.purge and member not in wanted_members:
+                if link.vrf == end.interface and wanted.purge_members and member not in wanted_members:
                     planner.do(c.SetVrf(member, "", link.vrf, wanted.path))
             for name, path in (wanted.members or {}).items():
                 self._join(end._replace(interface=name), end.interface, path)

@@ -141,7 +141,5 @@ class Rules:
 
 def _is_meant(item: WantedRule, rule: Rule) -> bool:
     """Has the rule all that is said of one that shall go?"""
-    fields = [field for key in item.said for field in _FIELDS.get(key, (key,))]
-    if item.value.source or item.value.destination or item.value.family == 6:
-        fields.append("family")
+    fields = ["family", *(field for key in item.said for field in _FIELDS.get(key, (key,)))]
     return all(getattr(item.value, field) == getattr(rule, field) for field in fields)

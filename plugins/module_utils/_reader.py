@@ -161,6 +161,10 @@ class Reader:
 
         ``what``: what is asked for, as in "is no ...".
         """
+        if "%" in text:
+            zone = text[text.index("%") :].partition("/")[0]
+            self.problem(path, f"{text!r} names an interface; leave out {zone!r}")
+            return ""
         try:
             network = ipaddress.ip_network(text)
         except ValueError:

@@ -230,7 +230,7 @@ def _unit(found: Mapping[str, str], unit: str) -> Unit:
         state = "restarting"
     restarts = int(found.get("NRestarts") or 0)
     running = Running(state, pid, _since(pid), restarts, _ended(found), _inode(pid))
-    return Unit(is_known, running, written, tuple(_files(unit, _LASTING_FOLDERS)))
+    return Unit(is_known, running, written, tuple(lasting_files(unit)))
 
 
 def _since(pid: int) -> float:
@@ -261,6 +261,11 @@ def _ended(found: Mapping[str, str]) -> str:
         return f"signal {signal.Signals(int(status)).name}"
     except ValueError:
         return f"signal {status}"
+
+
+def lasting_files(unit: str) -> list[str]:
+    """The files of administrators that alter a unit, in this boot and in the next ones."""
+    return _files(unit, _LASTING_FOLDERS)
 
 
 def _files(unit: str, folders: Sequence[str]) -> list[str]:

@@ -218,7 +218,8 @@ options:
     elements: raw
   purge:
     description:
-      - Whether addresses that O(addresses) does not name are removed.
+      - Whether addresses that O(addresses) does not name are removed, and interfaces that O(vrf.interfaces) does not name leave the VRF.
+        Of the two only what is said is purged, and one has to be.
       - Addresses that the kernel made itself, such as link-local ones, V(127.0.0.1) and V(::1), always stay.
     type: bool
     default: false

@@ -102,8 +102,14 @@ options:
   host:
     description:
       - The name of this machine among the hosts of a lab that spans some, usually V({{ inventory_hostname }}). Probes from other hosts are
-        left to these then, and are not in RV(results).
+        left to these then, and are not in RV(results) but counted in RV(left_to).
     type: str
+  hosts:
+    description:
+      - The names of all hosts of that lab, as in C("{{ topology.hosts | list }}"). With them, a probe from any other is refused; without them,
+        one whose host is misspelt is left to somebody who is not there.
+    type: list
+    elements: str
 extends_documentation_fragment:
   - nslab.netns.attributes
   - nslab.netns.attributes.info
@@ -217,6 +223,11 @@ results:
       description: All that in one sentence.
       type: str
       sample: "probes[0] (server -> 1.1.1.1, icmp): reachable as expected: 1 of 1 answered"
+left_to:
+  description: How many probes are left to other hosts, by their names.
+  returned: when the probes were sent
+  type: dict
+  sample: {"vm2": 1}
 """
 
 from ansible.module_utils.basic import AnsibleModule
@@ -253,11 +264,12 @@ def main() -> None:
                 },
             },
             "host": {"type": "str"},
+            "hosts": {"type": "list", "elements": "str"},
         },
         supports_check_mode=True,
     )
     try:
-        probes = _options.probes(module.params)
+        probes, left_to = _options.probes(module.params)
         if module.check_mode:
             module.exit_json(changed=False, skipped=True, msg="no packets are sent in check mode")
         results = _probing.probe(probes)
@@ -265,8 +277,8 @@ def main() -> None:
         fail(module, error)
     failures = [result["text"] for result in results if not result["passed"]]
     if failures:
-        module.fail_json(msg="\n".join(failures), results=results)
-    module.exit_json(changed=False, results=results)
+        module.fail_json(msg="\n".join(failures), results=results, left_to=left_to)
+    module.exit_json(changed=False, results=results, left_to=left_to)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,8 @@ options:
     default: false
   state:
     description:
-      - Whether the rules shall be there. To remove some, C(priority) is enough. All rules of that priority go that have what is said.
+      - Whether the rules shall be there. To remove some, C(priority) is enough. All rules of that priority and of that
+        address family go that have what is said.
     type: str
     choices: [present, absent]
     default: present

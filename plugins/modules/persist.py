@@ -114,7 +114,7 @@ changes:
       type: str
       sample: add
     object:
-      description: V(engine), V(document), V(unit), or V(start), by which systemd starts a unit.
+      description: V(engine), V(document), V(unit), V(folder), or V(start), by which systemd starts a unit.
       type: str
       sample: document
     namespace:
@@ -122,7 +122,7 @@ changes:
       type: str
       sample: host
     name:
-      description: The lab, the unit, or the engine.
+      description: The lab, the unit, the engine, or the folder.
       type: str
       sample: pair
     before:
@@ -193,6 +193,8 @@ def main() -> None:
         fail(module, error)
     except OSError as error:
         fail(module, NslabError(str(error)))
+    for warning in _persist.alterations(wanted.lab):
+        module.warn(warning)
     results = [change.as_result() for change in changes]
     module.exit_json(changed=bool(changes), changes=results, diff=diff_of(changes))
 

@@ -373,13 +373,20 @@ def test_a_number_that_somebody_else_has_is_told(two: Two) -> None:
         ip("link", "add", "vx", "type", "vxlan", "id", "7", "dstport", "4789")
         with pytest.raises(Refused, match=r"links\[2\]: the vxlan host:vx has the number 7 already"):
             run(document, host="vm1", check=True)
-        # Where nobody has looked, the kernel says so.
+        # In whatever namespace it is, as it goes through the host.
         ip("netns", "add", "other")
-        ip("link", "set", "vx", "netns", "other")
+        ip("link", "set", "vx", "netns", "other", "alias", "nslab:one")
+        with pytest.raises(Refused, match=r"links\[2\]: the vxlan other:vx of the lab 'one' has the number 7 already"):
+            run(document, host="vm1", check=True)
+        # Where nobody can look, the kernel says so.
+        containers = Containers()
+        ip("-n", "other", "link", "set", "vx", "netns", str(containers.start()))
+        ip("netns", "delete", "other")
         before = host_without_lab_traces()
         with pytest.raises(StepFailed, match=r"to-2.*VXLAN device with the specified VNI already exists"):
             run(document, host="vm1")
         assert not differences(before, host_without_lab_traces())
+        containers.end()
 
 
 def test_each_failing_step_leaves_the_host_as_it_was(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:

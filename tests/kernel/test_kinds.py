@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.nslab.netns.plugins.module_utils import _engine as engine
 from ansible_collections.nslab.netns.plugins.module_utils import _facts, _options
-from ansible_collections.nslab.netns.plugins.module_utils._errors import InvalidInput, StepFailed
+from ansible_collections.nslab.netns.plugins.module_utils._errors import InvalidInput, Refused, StepFailed
 from ansible_collections.nslab.netns.tests.unit.topologies import Document
 from applying import fail_each_call, failing_call, host_without_lab_traces, module, refused, run, words
 from throwaway import differences, ip, ip_json, kernel_has, within
@@ -282,6 +282,27 @@ def test_a_number_that_is_taken_is_foreseen(host: None) -> None:
     # Over IPv6 it is another one.
     far6 = {"vxlan": {"id": 7, "remote": "2001:db8::7", "link_netns": "host"}}
     run({"name": "other", "namespaces": {"c": {"interfaces": {"y": far6}}}})
+    # Also where it is in a namespace of which the document says nothing.
+    third = {"name": "third", "namespaces": {"d": {"interfaces": {"z": far6}}}}
+    assert "the vxlan c:y of the lab 'other' has the number 7 already" in refused(third)
+    # Through a namespace of its own it is nobody else's.
+    run({"name": "third", "namespaces": {"d": {"interfaces": {"z": {"vxlan": {"id": 7, "remote": "2001:db8::7"}}}}}})
+
+
+@needs("vlan")
+def test_a_vlan_that_is_taken_is_foreseen(host: None) -> None:
+    ip("link", "add", "v0", "type", "veth", "peer", "name", "v1")
+
+    def tagged(name: str, number: int) -> Document:
+        vlan = {"vlan": {"link": "host:v0", "id": number}}
+        return {"name": name, "namespaces": {f"of-{name}": {"interfaces": {"x": vlan}}}}
+
+    run(tagged("one", 10))
+    assert run(tagged("one", 10)) == []
+    assert "the vlan of-one:x of the lab 'one' has the number 10 on host:v0 already; remove it" in refused(
+        tagged("two", 10)
+    )
+    run(tagged("two", 11))
 
 
 @needs("vxlan", "macvlan")
@@ -379,6 +400,9 @@ def test_the_module_makes_one_and_removes_it(host: None) -> None:
     options = {"name": "x", "namespace": None, "addresses": None, "purge": False, "macvlan": {"link": "v0"}}
     assert module(_options.ns_link, **options) == ["add macvlan host:x link v0"]
     assert module(_options.ns_link, **options) == []
+    on_it = {**options, "name": "y", "macvlan": {"link": "x"}}
+    with pytest.raises(Refused, match=r"macvlan.link: host:x is a macvlan itself; say what that lies on, host:v0"):
+        module(_options.ns_link, **on_it)
     gone = {"name": "x", "namespace": None, "state": "absent"}
     assert module(_options.ns_link, **gone) == ["remove macvlan host:x"]
     assert module(_options.ns_link, **gone) == []
@@ -528,6 +552,16 @@ def test_members_of_a_vrf_keep_what_somebody_else_gave_them(host: None) -> None:
     assert addresses() == {"10.1.0.1", "fd01::1"}
     assert ip_json(None, "-6", "route", "show", "table", "77")
     assert module(_options.ns_link, **wanted) == []
+    # To purge its members says nothing of its addresses.
+    ip("address", "add", "192.0.2.1/32", "dev", "red")
+    with pytest.raises(InvalidInput, match=r"addresses: is missing, or 'vrf\.interfaces'"):
+        module(_options.ns_link, **{**wanted, "vrf": {"table": 10}, "purge": True})
+    assert module(_options.ns_link, **{**wanted, "purge": True}) == []
+    empty = {**wanted, "vrf": {"table": 10, "interfaces": []}, "purge": True}
+    assert module(_options.ns_link, **empty)[0] == "remove vrf port host:v0 of red"
+    assert addresses() == {"10.1.0.1", "fd01::1"}
+    assert "192.0.2.1" in ip("address", "show", "dev", "red")
+    module(_options.ns_link, **wanted)
     module(_options.ns_link, name="red", namespace=None, state="absent")
     assert addresses() == {"10.1.0.1", "fd01::1"}
     assert ip_json(None, "-6", "route", "show", "table", "77")

@@ -98,7 +98,7 @@ def files() -> dict[str, Any]:
         for path in sorted(Path(top).rglob("*")):
             if "__pycache__" not in str(path):
                 content = os.readlink(path) if path.is_symlink() else path.read_bytes() if path.is_file() else None
-                found[str(path)] = (content, path.lstat().st_mode)
+                found[str(path)] = (content, path.lstat().st_mode, path.lstat().st_uid)
     return found
 
 
@@ -190,12 +190,113 @@ def test_a_document_that_is_changed_and_one_that_is_changed_by_hand(host: None) 
     DOCUMENT.write_text("{")
     assert "problem" in _persisted.facts()[0]
     assert [line.split(" ")[:2] for line in persist(changed)] == [
-        ["add", "engine"],
+        ["change", "engine"],
         ["change", "document"],
         ["change", "unit"],
         ["add", "start"],
     ]
     assert files() == good
+
+
+def change_text(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def link(path: Path, target: str) -> None:
+    path.unlink()
+    path.symlink_to(target)
+
+
+def program() -> Path:
+    return next(ENGINES.iterdir()) / "__main__.py"
+
+
+#: What somebody does, and how that is told.
+BROKEN: dict[str, tuple[Callable[[], object], str]] = {
+    "the document can be read": (lambda: DOCUMENT.chmod(0o644), "mode 0644"),
+    "the document can be written": (lambda: DOCUMENT.chmod(0o660), "cannot use"),
+    "the document is another's": (lambda: os.chown(DOCUMENT, 1000, 0), "cannot use"),
+    "the document is a symlink": (lambda: link(DOCUMENT, "/etc/hostname"), "cannot read"),
+    "an option": (lambda: change_text(DOCUMENT, '"strict": false', '"strict": true'), "its content"),
+    "no time": (lambda: change_text(DOCUMENT, '"device_timeout": 0.0', '"device_timeout": 1e400'), "it is no document"),
+    "the folder can be read": (lambda: DOCUMENT.parent.chmod(0o755), "mode 0755"),
+    "the folder is another's": (lambda: os.chown(DOCUMENT.parent, 1000, 0), "of the user 1000"),
+    "the folder above can be written": (lambda: DOCUMENT.parent.parent.chmod(0o777), "mode 0777"),
+    "the unit can be written": (lambda: UNIT.chmod(0o666), "mode 0666"),
+    "the unit is masked": (lambda: link(UNIT, "/dev/null"), "a symlink to /dev/null"),
+    "the start leads elsewhere": (lambda: link(START, "/dev/null"), "leads elsewhere"),
+    "the engines can be written": (lambda: ENGINES.chmod(0o777), "mode 0777"),
+    "the engine can be written": (lambda: program().parent.chmod(0o775), "mode 0775"),
+    "the program is another's": (lambda: os.chown(program(), 1000, 0), "of the user 1000"),
+    "the program is a symlink": (lambda: link(program(), "/etc/hostname"), "a symlink"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_somebody_has_done_to_it_is_told_and_put_right(
+    host: None, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    before = files()
+    persist(pair())
+    good = files()
+    break_it, told = BROKEN[what]
+    break_it()
+    broken = files()
+    (fact,) = _persisted.facts()
+    found = _persisted.compared("pair", pair())
+    assert found
+    assert told in fact["problem"] == found["problem"]
+    assert fact["problem"].endswith("persist the lab anew")
+    with monkeypatch.context() as patch:
+        patch.setattr(_systemd, "reload", lambda: (_ for _ in ()).throw(NslabError("no")))
+        with pytest.raises(StepFailed):
+            persist(pair())
+    assert files() == broken
+    predicted = persist(pair(), check=True)
+    assert files() == broken
+    assert persist(pair()) == predicted != []
+    assert files() == good
+    assert persist(pair()) == []
+    assert _persisted.facts()[0]["problem"] is None
+    # It can go as it is, too.
+    break_it()
+    assert forget() != []
+    assert files().keys() <= {*before, str(START.parent), str(DOCUMENT.parent.parent)}
+
+
+def test_a_start_that_systemd_has_made_is_right(host: None) -> None:
+    persist(pair())
+    link(START, str(UNIT))
+    assert persist(pair()) == []
+    assert _persisted.facts()[0]["problem"] is None
+
+
+def test_an_audit_tries_the_program(host: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(_persist, "_python", lambda: str(python))
+    persist(pair())
+    assert (_persisted.compared("pair", pair(), tries=True) or {})["problem"] is None
+    python.write_text("#!/bin/sh\necho pyroute2 is gone >&2; exit 1\n")
+    assert (_persisted.compared("pair", pair()) or {})["problem"] is None
+    found = _persisted.compared("pair", pair(), tries=True) or {}
+    assert found["problem"] == "the program for the boot does not work by itself: pyroute2 is gone"
+
+
+def test_what_administrators_have_added_to_a_unit_is_theirs(host: None) -> None:
+    persist(pair())
+    assert _persist.alterations("pair") == []
+    file = Path(f"{UNIT}.d/override.conf")
+    file.parent.mkdir()
+    file.write_text("[Unit]\nAfter=mine.service\n")
+    text = f"the unit {UNIT.name} is altered by {file}; it stays so until that is removed"
+    assert _persist.alterations("pair") == [text]
+    assert persist(pair()) == []
+    forget()
+    assert file.exists()
 
 
 def test_what_cannot_come_back_is_refused(host: None) -> None:
@@ -252,9 +353,9 @@ def test_a_planted_symlink_is_not_followed(host: None, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
     victim.write_text("mine")
     DOCUMENT.symlink_to(victim)
-    with pytest.raises(NslabError, match="cannot read"):
-        persist(pair())
+    assert f"change document {DOCUMENT} (a symlink to {victim}) -> document {DOCUMENT}" in persist(pair())
     assert victim.read_text() == "mine"
+    assert not DOCUMENT.is_symlink()
 
 
 def test_what_is_not_there_yet_is_waited_for(host: None) -> None:
@@ -277,6 +378,15 @@ def test_what_is_not_there_yet_is_waited_for(host: None) -> None:
         said, error = program.communicate(timeout=60)
     assert (program.returncode, error) == (0, ""), said
     assert "wan" in ip("-n", "left", "link", "show")
+
+
+def test_an_interface_of_a_sysctl_is_waited_for(host: None) -> None:
+    document = {"name": "pair", "namespaces": {"host": {"sysctls": {"net.ipv4.conf.late0.forwarding": 1}}}}
+    persist(document)
+    assert "lab pair: waited 0 s for what is missing" in boot().stderr
+    ip("link", "add", "late0", "type", "veth", "peer", "name", "other0")
+    done = boot()
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_error_names_the_lab_and_leaves_nothing(host: None) -> None:
@@ -314,8 +424,9 @@ def test_what_others_say_of_it(host: None) -> None:
     found = _persisted.compared("pair", changed)
     assert found
     assert found["differences"] == ["namespaces.left.sysctls.net.ipv4.ip_forward"]
-    text = json.loads(DOCUMENT.read_text())
-    DOCUMENT.write_text(json.dumps({**text, "version": "0.0.9"}))
+    record = _persisted.read("pair")
+    assert record
+    DOCUMENT.write_text(record._replace(version="0.0.9").text())
     found = _persisted.compared("pair", pair())
     assert found
     assert "the engine is of version 0.0.9" in found["problem"]
@@ -323,7 +434,7 @@ def test_what_others_say_of_it(host: None) -> None:
     assert f"{UNIT} is missing" in str(_persisted.facts()[0]["problem"])
     UNIT.symlink_to("/dev/null")  # as `systemctl mask` would leave it
     for problem in (_persisted.facts()[0]["problem"], (_persisted.compared("pair", pair()) or {})["problem"]):
-        assert f"cannot read {UNIT}: Too many levels of symbolic links; persist the lab anew" in str(problem)
+        assert problem == f"{UNIT} is not as it was: a symlink to /dev/null; persist the lab anew"
 
 
 def run_and_kill(number: int, document: Document, absent: bool) -> bool:
@@ -393,12 +504,12 @@ def test_an_engine_that_was_broken_by_hand_is_told(host: None) -> None:
     (engine,) = ENGINES.iterdir()
     (engine / "nslab_netns/_plan.py").unlink()
     for problem in (_persisted.facts()[0]["problem"], (_persisted.compared("pair", pair()) or {})["problem"]):
-        assert problem == f"{engine} is missing or not as it was; persist the lab anew"
-    assert [line.split(" ")[:2] for line in persist(pair())] == [["add", "engine"]]
+        assert problem == f"{engine} is not as it was: its content; persist the lab anew"
+    assert [line.split(" ")[:2] for line in persist(pair())] == [["change", "engine"]]
     # One too many is as wrong as one too few.
     (engine / "nslab_netns/more.py").write_text("")
     assert (_persisted.compared("pair", pair()) or {})["problem"] == problem
-    assert [line.split(" ")[:2] for line in persist(pair())] == [["add", "engine"]]
+    assert [line.split(" ")[:2] for line in persist(pair())] == [["change", "engine"]]
     assert not (engine / "nslab_netns/more.py").exists()
     # What Python has compiled is no part of it.
     assert boot().returncode == 0

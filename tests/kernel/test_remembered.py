@@ -335,7 +335,7 @@ def test_a_probe_listens_in_a_namespace_by_any_of_its_names() -> None:
                         {"from": "x", "to": "127.0.0.1", "protocol": "tcp", "port": 80, "listen": {"namespace": name}}
                     ]
                 }
-            )
+            )[0]
         )
         assert [result["passed"] for result in found] == [True]
 

@@ -294,6 +294,12 @@ def test_the_module_adds_changes_purges_and_removes() -> None:
     ]
     assert rule(state="absent", priority=10) == ["remove rule a priority 10 from 10.0.0.0/8 lookup 6"]
     assert rule(state="absent", priority=10) == []
+    # Those of the other family are others.
+    ip("-n", "a", "-6", "rule", "add", "priority", "10", "fwmark", "1", "table", "5")
+    assert rule(priority=10, fwmark="1", table="5") == ["add rule a priority 10 from all fwmark 0x1 lookup 5"]
+    marked = ["priority 10 from all fwmark 0x1 lookup 5", "priority 10 family ipv6 from all fwmark 0x1 lookup 5"]
+    assert rule(state="absent", priority=10, fwmark="1") == [f"remove rule a {marked[0]}"]
+    assert rule(state="absent", priority=10, family="ipv6") == [f"remove rule a {marked[1]}"]
 
 
 def test_rules_choose_the_way_of_packets() -> None:

@@ -403,14 +403,22 @@ def test_a_commit_is_not_proved_by_other_hosts() -> None:
 def test_probes_of_other_hosts_are_left_to_them() -> None:
     probes = two_hosts()["probes"]
     for host, path in (("vm1", "probes[0]"), ("vm2", "probes[1]")):
-        assert [probe.path for probe in _options.probes({"probes": probes, "host": host})] == [path]
+        own, left_to = _options.probes({"probes": probes, "host": host})
+        assert [probe.path for probe in own] == [path]
+        assert left_to == {"vm2" if host == "vm1" else "vm1": 1}
     for wrong in ("/a", "vm1/a/b", "vm1/"):
         with pytest.raises(InvalidInput, match=r"probes\[0\].from"):
             _options.probes({"probes": [{"from": wrong, "to": "192.0.2.1"}], "host": "vm1"})
     mixed = {"from": "vm1/a", "to": "192.0.2.1", "protocol": "tcp", "port": 1, "listen": {"namespace": "b"}}
-    assert len(_options.probes({"probes": [mixed], "host": "vm1"})) == 1
+    assert len(_options.probes({"probes": [mixed], "host": "vm1"})[0]) == 1
     local = [{"from": "server", "to": "192.0.2.1"}]
-    assert len(_options.probes({"probes": local, "host": "vm1"})) == 1
+    assert len(_options.probes({"probes": local, "host": "vm1"})[0]) == 1
+    misspelt = {"probes": [{"from": "vm11/a", "to": "192.0.2.1"}], "host": "vm1", "hosts": ["vm1", "vm2"]}
+    with pytest.raises(
+        InvalidInput, match=r"probes\[0\].from: there is no host 'vm11' under 'hosts'; did you mean 'vm1'"
+    ):
+        _options.probes(misspelt)
+    assert _options.probes({**misspelt, "hosts": None}) == ([], {"vm11": 1})
     with pytest.raises(InvalidInput, match="does not say which one this machine is"):
         _options.probes({"probes": probes, "host": None})
 

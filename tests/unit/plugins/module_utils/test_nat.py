@@ -79,6 +79,7 @@ BAD_SNAT: list[tuple[Any, str, str]] = [
     ({**MASQUERADE, "source": "10.0.0.1/24"}, ".source", "has host bits set; write '10.0.0.0/24'"),
     ({**MASQUERADE, "not_destination": "fd00::1/64"}, ".not_destination", "has host bits set; write 'fd00::/64'"),
     ({**MASQUERADE, "source": "10.0.0.0/33"}, ".source", "is no prefix such as 10.0.0.0/24, and no address"),
+    ({**MASQUERADE, "source": "fe80::1%lo"}, ".source", "'fe80::1%lo' names an interface; leave out '%lo'"),
     ({**MASQUERADE, "source": "server"}, ".source", "'server' is no prefix"),
     ({**MASQUERADE, "source": ""}, ".source", "'' is no prefix"),
     ({**MASQUERADE, "source": "10.0.0.0-10.0.0.9"}, ".source", "is no prefix"),
