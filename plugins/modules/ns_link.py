@@ -96,7 +96,7 @@ options:
   macvlan:
     description:
       - A link with a MAC address of its own that shares another link with that and with others of its kind.
-      - The link that it lies on can be no port of a bridge, and have no ipvlan on it.
+      - The link that it lies on can be no macvlan itself and no port of a bridge, and have no ipvlan on it.
     type: dict
     suboptions:
       link:
@@ -111,7 +111,8 @@ options:
         choices: [bridge, private, vepa, passthru]
   ipvlan:
     description:
-      - A link that shares another one, and its MAC address. All on one link are of the same mode and flag.
+      - A link that shares another one, and its MAC address. All on one link are of the same mode and flag, and the link
+        that they lie on can be no ipvlan itself.
     type: dict
     suboptions:
       link:

@@ -86,7 +86,7 @@ def test_a_lab_that_comes_back_and_is_audited(ansible: Controller, tmp_path: Pat
     ansible.run(AUDIT, topology_file=str(file)).succeeded()
     document = Path("/etc/nslab/labs/pair.json")
     document.write_text(document.read_text().replace('"version": "', '"version": "9.'))
-    assert "it does not come back as it should: the engine is of version 9." in (
+    assert f"it does not come back as it should: {document} is not as it was: its content" in (
         ansible.run(AUDIT, topology_file=str(file)).failed().words
     )
 

@@ -291,7 +291,7 @@ def test_a_number_that_is_taken_is_foreseen(host: None) -> None:
 
 @needs("vlan")
 def test_a_vlan_that_is_taken_is_foreseen(host: None) -> None:
-    ip("link", "add", "v0", "type", "veth", "peer", "name", "v1")
+    ip("link", "add", "v0", "up", "type", "veth", "peer", "name", "v1")
 
     def tagged(name: str, number: int) -> Document:
         vlan = {"vlan": {"link": "host:v0", "id": number}}
@@ -558,7 +558,7 @@ def test_members_of_a_vrf_keep_what_somebody_else_gave_them(host: None) -> None:
         module(_options.ns_link, **{**wanted, "vrf": {"table": 10}, "purge": True})
     assert module(_options.ns_link, **{**wanted, "purge": True}) == []
     empty = {**wanted, "vrf": {"table": 10, "interfaces": []}, "purge": True}
-    assert module(_options.ns_link, **empty)[0] == "remove vrf port host:v0 of red"
+    assert module(_options.ns_link, **empty)[0] == "change link host:v0 vrf red -> none"
     assert addresses() == {"10.1.0.1", "fd01::1"}
     assert "192.0.2.1" in ip("address", "show", "dev", "red")
     module(_options.ns_link, **wanted)
