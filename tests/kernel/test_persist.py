@@ -213,6 +213,10 @@ def program() -> Path:
     return next(ENGINES.iterdir()) / "__main__.py"
 
 
+def fail() -> None:
+    raise NslabError("it does not work")
+
+
 #: What somebody does, and how that is told.
 BROKEN: dict[str, tuple[Callable[[], object], str]] = {
     "the document can be read": (lambda: DOCUMENT.chmod(0o644), "mode 0644"),
@@ -247,10 +251,11 @@ def test_what_somebody_has_done_to_it_is_told_and_put_right(
     (fact,) = _persisted.facts()
     found = _persisted.compared("pair", pair())
     assert found
-    assert told in fact["problem"] == found["problem"]
+    assert told in fact["problem"]
+    assert found["problem"] == fact["problem"]
     assert fact["problem"].endswith("persist the lab anew")
     with monkeypatch.context() as patch:
-        patch.setattr(_systemd, "reload", lambda: (_ for _ in ()).throw(NslabError("no")))
+        patch.setattr(_systemd, "reload", fail)
         with pytest.raises(StepFailed):
             persist(pair())
     assert files() == broken
