@@ -62,8 +62,7 @@ class Hosts:
             reader.problem(path, f"{text!r} says no host, in a lab of several; write HOST/{text}, such as {example}")
             return None
         if host not in self.addresses:
-            near = suggestion(host, self.addresses)
-            reader.problem(path, f"there is no host {host!r} under 'hosts'{near}")
+            _refuse(reader, host, self.addresses, path)
             return None
         return host, rest
 
@@ -77,6 +76,10 @@ class Hosts:
     def mtu(self) -> int:
         """The largest packet that gets through to another host."""
         return self.underlay_mtu - self.headroom
+
+
+def _refuse(reader: Reader, host: str, names: Collection[str], path: str) -> None:
+    reader.problem(path, f"there is no host {host!r} under 'hosts'{suggestion(host, names)}")
 
 
 class AnyHosts(Hosts):
@@ -93,7 +96,7 @@ class AnyHosts(Hosts):
             reader.problem(path, f"{text!r} names no host before the '/'")
             return None
         if slash and self._all and host not in self._all:
-            reader.problem(path, f"there is no host {host!r} under 'hosts'{suggestion(host, self._all)}")
+            _refuse(reader, host, self._all, path)
             return None
         return (host, rest) if slash else (self._own, text)
 

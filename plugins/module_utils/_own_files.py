@@ -53,13 +53,20 @@ def _open_folder(path: str, name: str, within: int | None, mode: int | None) -> 
     except OSError as error:
         raise NslabError(f"cannot use {path}: {error.strerror}; it has to be root's own folder") from error
     found = os.fstat(fd)
-    if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+    if weakness(found):
         os.close(fd)
         raise NslabError(
             f"cannot use {path}: it belongs to user {found.st_uid} with mode {stat.S_IMODE(found.st_mode):o}; "
             "it has to be root's own folder, and nobody else's to write to"
         )
     return fd
+
+
+def weakness(found: os.stat_result, is_secret: bool = False) -> str:
+    """Why a file or a folder is not root's own, or not for root alone to look into; empty if it is."""
+    if found.st_uid != os.geteuid():
+        return f"of the user {found.st_uid}"
+    return f"mode {stat.S_IMODE(found.st_mode):04o}" if found.st_mode & (0o077 if is_secret else 0o022) else ""
 
 
 def open_file(name: str, flags: int, folder: int) -> int:

@@ -207,22 +207,24 @@ def _plan(lab: str, record: Record | None) -> list[_Step]:
             is_there = os.path.lexists(f"{ENGINES}/{record.engine}")
             steps.append(_Engine(record.engine, sources(), fault if is_there else ""))
     document = persisted.path_of(lab)
-    changes = _changed(_Document, document, record.text() if record else None, 0o600, lab)
+    before = persisted.seen(document, is_secret=True)
+    changes = _changed(_Document, document, before, record.text() if record else None, 0o600, lab)
     for name in persisted.all_units(lab):
         file, link = f"{UNITS}/{name}", persisted.start_of(name)
         before, after = persisted.seen(file), units.get(name)
         if before and before != _MASK and not before.text.startswith(f"# nslab:{lab} "):
             raise Refused([Problem("topology.name", f"{file} is a unit of somebody else; remove it", FOREIGN)])
-        changes += _changed(_Unit, file, after, 0o644, name)
-        if not (persisted.starts(name) if after is not None else not os.path.lexists(link)):
-            changes += _changed(_Link, link, None if after is None else f"../{name}", 0, name)
+        changes += _changed(_Unit, file, before, after, 0o644, name)
+        if after is None or not persisted.starts(name):
+            changes += _changed(_Link, link, persisted.seen(link), None if after is None else f"../{name}", 0, name)
     steps += changes if record else reversed(changes)
     return [*steps, *(_OldEngine(name) for name in _unused(lab, record))]
 
 
-def _changed(kind: Callable[..., _Step], path: str, after: str | None, mode: int, name: str) -> list[_Step]:
+def _changed(
+    kind: Callable[..., _Step], path: str, before: Seen | None, after: str | None, mode: int, name: str
+) -> list[_Step]:
     """The step that a file needs, if it needs one."""
-    before = persisted.seen(path, is_secret=mode == 0o600)
     if before and before.fault == persisted.NO_FILE:
         raise Refused([Problem("topology.name", f"{path} is no file; remove it", FOREIGN)])
     is_right = before is None if after is None else before == Seen(after, "")

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from ._errors import NslabError
 from ._model import HOST, Wanted
+from ._own_files import weakness
 from ._reader import name_problem
 from ._version import VERSION
 
@@ -189,7 +190,7 @@ def read_file(path: str) -> str | None:
         raise NslabError(f"cannot read {path}: {error.strerror}") from error
     with open(fd, encoding="utf-8", errors="surrogateescape") as file:
         found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or mode_fault(found):
+        if not stat.S_ISREG(found.st_mode) or weakness(found):
             raise NslabError(f"cannot use {path}: it has to be a file of root's, and nobody else's to write to")
         return file.read()
 
@@ -212,16 +213,9 @@ def seen(path: str, is_secret: bool = False) -> Seen | None:
         if not stat.S_ISREG(found.st_mode):
             return Seen("", NO_FILE)
         with open(os.open(path, _READING), encoding="utf-8", errors="surrogateescape") as file:
-            return Seen(file.read(), mode_fault(os.fstat(file.fileno()), is_secret))
+            return Seen(file.read(), weakness(os.fstat(file.fileno()), is_secret))
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def mode_fault(found: os.stat_result, is_secret: bool = False) -> str:
-    """What of a file or a folder is weaker than root has made it; empty for nothing."""
-    if found.st_uid != os.geteuid():
-        return f"of the user {found.st_uid}"
-    return f"mode {stat.S_IMODE(found.st_mode):04o}" if found.st_mode & (0o077 if is_secret else 0o022) else ""
 
 
 #: The folders of this room, the outer ones first, and whether they are for root alone to look into.
@@ -238,7 +232,7 @@ def folder_faults() -> Iterator[tuple[str, os.stat_result, str]]:
     for path, is_secret in FOLDERS.items():
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             found = os.lstat(path)
-            fault = mode_fault(found, is_secret)
+            fault = weakness(found, is_secret)
             if fault and not stat.S_ISLNK(found.st_mode):
                 yield path, found, fault
 
@@ -403,9 +397,9 @@ def _fault(record: Record) -> str:
     for path, _found, fault in folder_faults():
         return f"{path} is not as it was: {fault}"
     document = path_of(record.lab)
-    there = seen(document, is_secret=True)
-    if there and (there.fault or not record.is_as_written):
-        return f"{document} is not as it was: {there.fault or _CONTENT}"
+    fault = weakness(os.lstat(document), is_secret=True) or ("" if record.is_as_written else _CONTENT)
+    if fault:
+        return f"{document} is not as it was: {fault}"
     for name, text in units(record).items():
         unit = f"{UNITS}/{name}"
         there = seen(unit)
@@ -444,7 +438,7 @@ def engine_fault(engine: str) -> str:
     for folder, folders, names in os.walk(top):
         for path in (folder, *(os.path.join(folder, name) for name in (*folders, *names))):
             found = os.lstat(path)
-            fault = "a symlink" if stat.S_ISLNK(found.st_mode) else mode_fault(found)
+            fault = "a symlink" if stat.S_ISLNK(found.st_mode) else weakness(found)
             if fault:
                 return f"{path} is not as it was: {fault}"
             if path.endswith(".py"):

@@ -380,13 +380,15 @@ def test_a_number_that_somebody_else_has_is_told(two: Two) -> None:
             run(document, host="vm1", check=True)
         # Where nobody can look, the kernel says so.
         containers = Containers()
-        ip("-n", "other", "link", "set", "vx", "netns", str(containers.start()))
-        ip("netns", "delete", "other")
-        before = host_without_lab_traces()
-        with pytest.raises(StepFailed, match=r"to-2.*VXLAN device with the specified VNI already exists"):
-            run(document, host="vm1")
-        assert not differences(before, host_without_lab_traces())
-        containers.end()
+        try:
+            ip("-n", "other", "link", "set", "vx", "netns", str(containers.start()))
+            ip("netns", "delete", "other")
+            before = host_without_lab_traces()
+            with pytest.raises(StepFailed, match=r"to-2.*VXLAN device with the specified VNI already exists"):
+                run(document, host="vm1")
+            assert not differences(before, host_without_lab_traces())
+        finally:
+            containers.end()
 
 
 def test_each_failing_step_leaves_the_host_as_it_was(two: Two, monkeypatch: pytest.MonkeyPatch) -> None:
